@@ -1,0 +1,149 @@
+package scrub
+
+import (
+	"time"
+
+	"github.com/scrubd/scrubd/ioctl"
+)
+
+// Event is one of [*StartEvent], [*ProgressEvent], [*FindingEvent],
+// [*RepairEvent]; they reach [Options].Events one at a time, in order.
+// The end of a run is the [Summary] that [Run] returns.
+type Event interface{ event() }
+
+// StartEvent opens a run: what it runs on, and what it can and cannot check.
+type StartEvent struct {
+	Time     time.Time
+	RunID    string
+	Path     string
+	Device   string
+	UUID     string
+	Mode     Mode
+	Autofsck string
+	Coverage Coverage
+}
+
+// Phase names a stretch of a run.
+type Phase string
+
+// The phases in their order. A repairing run goes through the later ones only
+// when there is something to do.
+const (
+	PhaseMetadata Phase = "metadata" // kernel scrub of AG and filesystem metadata
+	PhaseWalk     Phase = "walk"     // INUMBERS, BULKSTAT, GETBMAPX; claims
+	PhaseInodes   Phase = "inodes"   // kernel scrub of every inode
+	PhaseCompare  Phase = "compare"  // claims against rmapbt and bnobt
+	PhaseConfirm  Phase = "confirm"  // votes on each candidate
+	PhaseRepair   Phase = "repair"
+	PhaseProof    Phase = "proof"
+	PhaseSummary  Phase = "summary" // FSCOUNTERS, NLINKS, QUOTACHECK
+)
+
+// ProgressEvent tells how far a run is. It comes at most a few times a second.
+type ProgressEvent struct {
+	Phase Phase
+	// Done and Total count items of this phase (AGs, inodes, candidates);
+	// Total is 0 while it is unknown.
+	Done, Total uint64
+	// Fraction is the part of the whole run that is behind, 0 to 1, by the
+	// weight of the phases.
+	Fraction float64
+	// Elapsed is the time since the start of the run.
+	Elapsed time.Duration
+	// Inodes and Extents were walked so far.
+	Inodes, Extents uint64
+	// Findings so far, candidates not counted.
+	Findings int
+	// Call is the kernel call in flight that is older than its type's usual
+	// time ("scrub rmapbt AG 3"), empty when there is none; CallAge its age.
+	Call    string
+	CallAge time.Duration
+}
+
+// FindingEvent carries a finding once its verdict is known; the same ID comes
+// again when its outcome changes.
+type FindingEvent struct{ Finding *Finding }
+
+// RepairEvent reports one repair call of the kernel.
+type RepairEvent struct {
+	FindingID string
+	// What names the repair in words: "rebuild rmapbt of AG 0".
+	What     string
+	Type     ioctl.ScrubType
+	AGNo     ioctl.AGNumber
+	Ino      ioctl.Ino
+	Forced   bool
+	Began    bool // true when it starts, false when it ended
+	Err      error
+	Duration time.Duration
+}
+
+func (*StartEvent) event()    {}
+func (*ProgressEvent) event() {}
+func (*FindingEvent) event()  {}
+func (*RepairEvent) event()   {}
+
+// Coverage says what a run checks and what it cannot, and why.
+type Coverage struct {
+	// Checked names what is checked, in words of the report ("rmapbt against
+	// forks", "kernel scrub"); NotChecked gives a reason for each that is not.
+	Checked    []string
+	NotChecked []Uncovered
+	// KernelScrub, Repair and Rmapbt are the parts that --require can name.
+	KernelScrub, Repair, Rmapbt bool
+}
+
+// Uncovered is one thing that could not be checked.
+type Uncovered struct{ What, Why string }
+
+// Summary is the end of a run.
+type Summary struct {
+	RunID    string
+	Mode     Mode
+	Coverage Coverage
+	Findings []*Finding
+	// Complete is false when the run was stopped or gave up; Incomplete says
+	// how far it got and why in one sentence.
+	Complete   bool
+	Incomplete string
+	// Unchecked counts objects that could not be checked (inodes that could
+	// not be opened or scrubbed); each kind has a sentence in Notes.
+	Unchecked uint64
+	Notes     []string
+
+	Inodes, Extents      uint64
+	AGs                  uint64
+	KernelCalls          uint64
+	Candidates           uint64 // differences seen once
+	Dropped              uint64 // of these, gone when looked at again
+	Repairs              int
+	Began                time.Time
+	Elapsed              time.Duration
+	PeakPageableBytes    int64 // xfile memory at its highest
+	WalkSeconds          float64
+	MetadataScrubSeconds float64
+	InodeScrubSeconds    float64
+	ConfirmSeconds       float64
+}
+
+// ExitStatus is the sum that scrubd documents: 1 corruption left, 2
+// optimization possible or warnings left, 4 the check could not be done or
+// finished. 0 means that all that could be checked was checked and is well.
+func (s *Summary) ExitStatus() int {
+	status := 0
+	for _, f := range s.Findings {
+		switch {
+		case f.Left():
+			status |= 1
+		case f.Outcome == Unsettled:
+			status |= 4
+		case f.Outcome == Noted || f.Outcome == Optimizable ||
+			f.Outcome == Repairable || f.Outcome == Held || f.Outcome == Failed:
+			status |= 2
+		}
+	}
+	if !s.Complete || s.Unchecked > 0 {
+		status |= 4
+	}
+	return status
+}
