@@ -1,0 +1,7 @@
+package lab
+
+// Inner parts that the outside tests look at.
+var (
+	MkfsFeatures   = mkfsFeatures
+	ParseMountOpts = parseMountOpts
+)
