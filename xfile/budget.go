@@ -43,6 +43,7 @@ type Budget struct {
 	peak   [2]int64
 	uses   map[string]*Use
 	source *source // of SystemBudget; nil for a fixed limit
+	bound  string  // what the limit on memory comes from
 
 	// pending is charged and not yet given by the kernel, so that a reading of
 	// the system taken now does not show it.
@@ -58,7 +59,7 @@ type Use struct {
 
 // source re-reads the system, at most every interval or step bytes.
 type source struct {
-	read  func() (int64, error) // bytes that may still be taken
+	read  func() (left int64, bound string, err error) // bytes that may still be taken
 	last  time.Time
 	taken int64 // bytes taken since last
 }
@@ -79,7 +80,7 @@ func (b *Budget) SetLimit(place Place, limit int64) {
 	defer b.mu.Unlock()
 	b.limit[place] = limit
 	if place == Memory {
-		b.source = nil
+		b.source, b.bound = nil, ""
 	}
 }
 
@@ -92,6 +93,17 @@ func (b *Budget) Limit(place Place) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.limit[place]
+}
+
+// Bound names what the limit on memory comes from, for messages: a cgroup file
+// or /proc/meminfo; empty if the limit is a fixed number.
+func (b *Budget) Bound() string {
+	if b == nil {
+		return ""
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bound
 }
 
 // Used returns the bytes held now in a place, and the most that ever were.
@@ -150,7 +162,11 @@ func (b *Budget) take(purpose string, place Place, n int64) error {
 		}
 	}
 	if n > b.limit[place]-b.used[place] {
-		return &BudgetError{Purpose: purpose, Want: n, Used: b.used[place], Limit: b.limit[place]}
+		e := &BudgetError{Purpose: purpose, Want: n, Used: b.used[place], Limit: b.limit[place]}
+		if place == Memory {
+			e.Bound = b.bound
+		}
+		return e
 	}
 	b.used[place] += n
 	b.peak[place] = max(b.peak[place], b.used[place])
@@ -206,10 +222,11 @@ func (b *Budget) refresh(n int64, force bool) {
 	if !force && s.taken < sourceStep && time.Since(s.last) < sourceInterval {
 		return
 	}
-	left, err := s.read()
+	left, bound, err := s.read()
 	if err != nil {
 		return
 	}
 	s.last, s.taken = time.Now(), n
+	b.bound = bound
 	b.limit[Memory] = max(0, left) + b.used[Memory] - b.pending
 }

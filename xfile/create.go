@@ -68,9 +68,14 @@ func placeOf(k *kernel, fd int) (Place, error) {
 	if err := k.fstatfs(fd, &st); err != nil {
 		return Memory, fmt.Errorf("statfs: %w", err)
 	}
-	switch int64(st.Type) & 0xffffffff {
+	return placeOfType(int64(st.Type)), nil
+}
+
+// placeOfType reads statfs's f_type, which is a signed word on some machines.
+func placeOfType(t int64) Place {
+	switch t & 0xffffffff {
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.HUGETLBFS_MAGIC:
-		return Memory, nil
+		return Memory
 	}
-	return Disk, nil
+	return Disk
 }

@@ -30,10 +30,15 @@ type BudgetError struct {
 	Want    int64  // bytes asked for on top of Used
 	Used    int64  // bytes held by all files of the budget in the same place
 	Limit   int64  // what Used may reach
+	Bound   string // what the limit comes from, if it is the system's
 }
 
 func (e *BudgetError) Error() string {
-	return fmt.Sprintf("allocate %d bytes for %s: %v: %d of %d bytes used", e.Want, e.Purpose, ErrBudget, e.Used, e.Limit)
+	from := ""
+	if e.Bound != "" {
+		from = ", bounded by " + e.Bound
+	}
+	return fmt.Sprintf("allocate %d bytes for %s: %v: %d of %d bytes used%s", e.Want, e.Purpose, ErrBudget, e.Used, e.Limit, from)
 }
 
 // Is makes errors.Is(err, ErrBudget) hold.

@@ -62,3 +62,11 @@ func TestFirst(t *testing.T) {
 	require.NoError(t, bl.Close())
 	require.Zero(t, OpenFiles())
 }
+
+func TestSystemFirst(t *testing.T) {
+	b, err := SystemBudget()
+	require.NoError(t, err)
+	t.Log(b.Left(Memory)>>20, b.Bound(), b.WouldFit(1<<20))
+	ad, err := b.Advise(1<<40, 1<<20, "/tmp")
+	t.Log(ad, err)
+}
