@@ -1,0 +1,2 @@
+// Package ioctl is the only room that talks to the kernel about XFS.
+package ioctl
