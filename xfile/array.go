@@ -22,6 +22,8 @@ type Array[T any] struct {
 	perWin  int64
 	recSize int64
 	views   atomic.Int32 // iterations under way
+	gaps    atomic.Bool  // some record below n may be unset
+	closed  atomic.Bool  // tells iterations
 
 	// use is held shared to touch records, exclusive to move or drop them.
 	use sync.RWMutex
@@ -62,6 +64,9 @@ func (a *Array[T]) Place() Place { return a.f.Place() }
 func (a *Array[T]) Append(batch []T) error {
 	a.use.RLock()
 	defer a.use.RUnlock()
+	if !a.gaps.Load() && anyUnset(batch) {
+		a.gaps.Store(true)
+	}
 	at, err := a.reserve(int64(len(batch)))
 	if err != nil {
 		return err
@@ -112,6 +117,9 @@ func (a *Array[T]) Set(i int64, v T) error {
 	if i < 0 || i >= maxFile/a.recSize {
 		return a.errIndex("set", i)
 	}
+	if i > a.n.Load() || isUnset(&v) {
+		a.gaps.Store(true)
+	}
 	if end := (i + 1) * a.recSize; end > a.f.dense.Load() || i >= a.n.Load() {
 		a.mu.Lock()
 		err := a.f.extend(i*a.recSize, end)
@@ -148,6 +156,9 @@ func (a *Array[T]) truncate(n int64) error {
 		return err
 	}
 	a.n.Store(n)
+	if n == 0 {
+		a.gaps.Store(false)
+	}
 	return nil
 }
 
@@ -156,6 +167,7 @@ func (a *Array[T]) truncate(n int64) error {
 func (a *Array[T]) Close() error {
 	a.use.Lock()
 	defer a.use.Unlock()
+	a.closed.Store(true)
 	a.n.Store(0)
 	return a.f.Close()
 }

@@ -24,35 +24,51 @@ func (a *Array[T]) Chunks(ctx context.Context) iter.Seq2[[]T, error] {
 			return
 		}
 		defer a.unview()
+		gaps := a.gaps.Load()
 		for i := int64(0); i < n; {
-			if err := ctx.Err(); err != nil {
-				yield(nil, err)
-				return
+			from, end, err := a.nextSpan(i, n)
+			for i = from; err == nil && i < end; {
+				if err = a.goOn(ctx); err != nil {
+					break
+				}
+				s := a.span(i, min(end, i+chunkRecords))
+				i += int64(len(s))
+				if !yieldSet(s, gaps, yield) {
+					return
+				}
 			}
-			lo, hi, err := a.f.nextHeld(i*a.recSize, n*a.recSize)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			if lo == hi {
-				return
-			}
-			// All pages of a record are held before it is stored, so that one
-			// that is held in part was never stored.
-			i = (lo + a.recSize - 1) / a.recSize
-			end := min(hi/a.recSize, i+chunkRecords)
-			if i >= end {
-				i = (hi + a.recSize - 1) / a.recSize
-			}
-			for i < end {
-				s := a.span(i, end)
-				i += int64(len(s))
-				if !yieldSet(s, yield) {
-					return
-				}
-			}
 		}
 	}
+}
+
+// goOn says why an iteration must end, if it must.
+func (a *Array[T]) goOn(ctx context.Context) error {
+	if a.closed.Load() {
+		return a.f.errClosed()
+	}
+	return ctx.Err()
+}
+
+// nextSpan returns the first range of records in [i, n) that are held whole; it
+// is empty, at n, if there is none. All pages of a record are held before it is
+// stored, so that one that is held in part was never stored.
+func (a *Array[T]) nextSpan(i, n int64) (from, end int64, err error) {
+	for i < n {
+		lo, hi, err := a.f.nextHeld(i*a.recSize, n*a.recSize)
+		if err != nil {
+			return n, n, err
+		}
+		from, end = (lo+a.recSize-1)/a.recSize, hi/a.recSize
+		if from < end {
+			return from, end, nil
+		}
+		i = (hi + a.recSize - 1) / a.recSize
+	}
+	return n, n, nil
 }
 
 // view opens an iteration and returns how many records it is to see.
@@ -71,8 +87,11 @@ func (a *Array[T]) unview() {
 	a.f.release()
 }
 
-// yieldSet yields the runs of set records in s.
-func yieldSet[T any](s []T, yield func([]T, error) bool) bool {
+// yieldSet yields the runs of set records in s, which may have gaps or not.
+func yieldSet[T any](s []T, gaps bool, yield func([]T, error) bool) bool {
+	if !gaps {
+		return yield(s[:len(s):len(s)], nil)
+	}
 	for len(s) > 0 {
 		n := 0
 		for n < len(s) && !isUnset(&s[n]) {

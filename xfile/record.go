@@ -67,14 +67,9 @@ func gcd(a, b int64) int64 {
 // isUnset says whether every byte of a record is zero.
 func isUnset[T any](p *T) bool {
 	size := unsafe.Sizeof(*p)
-	if unsafe.Alignof(*p) >= 8 || uintptr(unsafe.Pointer(p))%8 == 0 && size >= 8 {
-		for i := uintptr(0); i+8 <= size; i += 8 {
-			if *(*uint64)(unsafe.Add(unsafe.Pointer(p), i)) != 0 {
-				return false
-			}
-		}
-		for i := size &^ 7; i < size; i++ {
-			if *(*byte)(unsafe.Add(unsafe.Pointer(p), i)) != 0 {
+	if unsafe.Alignof(*p)%4 == 0 { // then size is a multiple of 4 as well
+		for i := uintptr(0); i < size; i += 4 {
+			if *(*uint32)(unsafe.Add(unsafe.Pointer(p), i)) != 0 {
 				return false
 			}
 		}
@@ -86,4 +81,14 @@ func isUnset[T any](p *T) bool {
 		}
 	}
 	return true
+}
+
+// anyUnset says whether a record of s is unset.
+func anyUnset[T any](s []T) bool {
+	for i := range s {
+		if isUnset(&s[i]) {
+			return true
+		}
+	}
+	return false
 }

@@ -3,18 +3,53 @@ package xfile
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Sort brings the records into the order of compare, in place. Unset records
-// are dropped: afterwards Len counts the set ones alone. The order of equal
-// records is not defined.
+// Sort brings the records into the order of compare, which says less (< 0),
+// equal (0) or greater (> 0), in place, on all cores that GOMAXPROCS allows.
+// Unset records are dropped: afterwards Len counts the set ones alone. The order
+// of equal records is not defined. compare is called from several goroutines
+// and must not touch the array.
 //
-// Errors: ctx's, [ErrBusy], [ErrClosed]. After an error the array still holds
-// the same records, in some order.
+// Shape: samples split the records into ranges that are moved to their places
+// with swaps alone and then sorted each for itself, so that a pass over the
+// data is sequential in a few places at a time, which is what swapped pages
+// need. It takes no space in the array's budget, and less than 1 MiB of heap for
+// each core. [Array.SortKeyed] is several times faster where it can be used.
+//
+// Errors: ctx's, [ErrBusy] while an iteration is open, [ErrClosed], a
+// [*FaultError] if a page cannot be read, [ErrOrder]. After ctx's error the
+// array still holds the same records, in some order.
 func (a *Array[T]) Sort(ctx context.Context, compare func(x, y *T) int) error {
+	return a.sort(ctx, func(s []T, t *team) error {
+		return (&compareSort[T]{compare: compare, team: t}).sort(s)
+	})
+}
+
+// SortKeyed is Sort for an order whose first part is a number: wherever
+// key(x) < key(y), compare(x, y) must be less than 0. compare is asked only about
+// records with equal keys, so the more of the order is in the key the better; a
+// key that is the whole order may go with a compare that always returns 0.
+//
+// The rmap order (startblock, owner, offset) has the key startblock<<32 |
+// owner&(1<<32-1) only where all owners are below 1<<32; the key startblock alone
+// is right everywhere and nearly as good, because few records share a start.
+//
+// Shape: an in-place radix sort, from the most significant bits that differ.
+// Everything else is as for [Array.Sort].
+func (a *Array[T]) SortKeyed(ctx context.Context, key func(*T) uint64, compare func(x, y *T) int) error {
+	return a.sort(ctx, func(s []T, t *team) error {
+		return (&keyedSort[T]{key: key, compare: compare, team: t}).sort(s)
+	})
+}
+
+// sort locks the array, closes up unset records, maps the rest in one piece and
+// runs one of the sorts on it.
+func (a *Array[T]) sort(ctx context.Context, run func([]T, *team) error) error {
 	a.use.Lock()
 	defer a.use.Unlock()
 	if a.views.Load() > 0 {
@@ -24,87 +59,85 @@ func (a *Array[T]) Sort(ctx context.Context, compare func(x, y *T) int) error {
 		return err
 	}
 	defer a.f.release()
-	if err := a.compact(ctx); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	all, unmap, err := a.mapAll()
+	team, done := newTeam(ctx, runtime.GOMAXPROCS(0))
+	defer done()
+	err := Guard(func() error { return a.compact(team) })
+	if err == nil {
+		var all []T
+		var unmap func()
+		all, unmap, err = a.mapAll()
+		if err == nil {
+			defer unmap()
+			err = run(all, team)
+		}
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("sort %d records of %s: %w", a.n.Load(), a.f.name, err)
 	}
-	defer unmap()
-	return sortRecords(ctx, all, compare)
+	return nil
 }
 
-// compact closes up unset records.
-func (a *Array[T]) compact(ctx context.Context) error {
+// compact moves all set records to the front and drops the rest.
+func (a *Array[T]) compact(t *team) error {
+	if !a.gaps.Load() {
+		return nil
+	}
 	n := a.n.Load()
 	var to int64
-	for i := int64(0); i < n; i++ {
-		if i%chunkRecords == 0 && ctx.Err() != nil {
-			return ctx.Err()
+	for i := int64(0); i < n; {
+		if t.stopped() {
+			return t.err()
 		}
-		if !a.f.holds(i*a.recSize, (i+1)*a.recSize) || isUnset(a.at(i)) {
-			continue
+		from, end, err := a.nextSpan(i, n)
+		if err != nil {
+			return err
 		}
-		if to < i {
-			if err := a.f.extend(to*a.recSize, (to+1)*a.recSize); err != nil {
-				return err
+		for ; from < end; from++ {
+			p := a.at(from)
+			if isUnset(p) {
+				continue
 			}
-			var zero T
-			*a.at(to) = *a.at(i)
-			*a.at(i) = zero
+			if to < from {
+				if q := to * a.recSize; !a.f.holds(q, q+a.recSize) {
+					if err := a.f.extend(q, q+a.recSize); err != nil {
+						return err
+					}
+				}
+				var zero T
+				*a.at(to), *p = *p, zero
+			}
+			to++
 		}
-		to++
+		i = end
 	}
-	return a.truncate(to)
+	if err := a.truncate(to); err != nil {
+		return err
+	}
+	a.gaps.Store(false)
+	return nil
 }
 
-// mapAll maps all records in one piece.
+// mapAll maps all records in one piece, beside the windows: the sorts swap
+// records over any distance.
 func (a *Array[T]) mapAll() ([]T, func(), error) {
 	n := a.n.Load()
 	if n == 0 {
 		return nil, func() {}, nil
 	}
+	if n*a.recSize > int64(^uintptr(0)>>1) {
+		return nil, nil, fmt.Errorf("map %d bytes in one piece: %w", n*a.recSize, unix.ENOMEM)
+	}
 	length := uintptr(pageUp(n * a.recSize))
 	p, err := a.f.k.mmap(a.f.fd, 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, nil, fmt.Errorf("map %d records of %s in one piece: %w", n, a.f.name, err)
+		return nil, nil, fmt.Errorf("map %d bytes in one piece: %w", length, err)
 	}
 	mapped.add(a.f, 0, p, length)
 	return unsafe.Slice((*T)(p), n), func() {
 		mapped.remove(p)
 		_ = unix.MunmapPtr(p, length)
 	}, nil
-}
-
-// sortRecords is a heapsort.
-func sortRecords[T any](ctx context.Context, s []T, compare func(x, y *T) int) error {
-	for i := len(s)/2 - 1; i >= 0; i-- {
-		siftDown(s, i, compare)
-	}
-	for i := len(s) - 1; i > 0; i-- {
-		if i%chunkRecords == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		s[0], s[i] = s[i], s[0]
-		siftDown(s[:i], 0, compare)
-	}
-	return nil
-}
-
-func siftDown[T any](s []T, i int, compare func(x, y *T) int) {
-	for {
-		c := 2*i + 1
-		if c >= len(s) {
-			return
-		}
-		if c+1 < len(s) && compare(&s[c], &s[c+1]) < 0 {
-			c++
-		}
-		if compare(&s[i], &s[c]) >= 0 {
-			return
-		}
-		s[i], s[c] = s[c], s[i]
-		i = c
-	}
 }
