@@ -55,8 +55,8 @@ var (
 	ErrMalformed = errors.New("malformed answer from the kernel")
 	// ErrClosed is a call on a closed [FS], [File], [BnobtView] or [HealthMonitor].
 	ErrClosed = errors.New("already closed")
-	// ErrPrivileged is a bnobt view whose thread still sees the reverse mappings.
-	ErrPrivileged = errors.New("dropping CAP_SYS_ADMIN did not change what GETFSMAP shows")
+	// ErrStillPrivileged is a bnobt view whose thread still sees the reverse mappings.
+	ErrStillPrivileged = errors.New("dropping CAP_SYS_ADMIN did not change what GETFSMAP shows")
 )
 
 // UnsupportedFeatureError says what is missing, since which kernel it exists, and why it is missing

@@ -204,14 +204,14 @@ func (fs *FS) FSMap(low, high FSMapKey, buf *FSMapBuffer) error {
 		return err
 	}
 	defer fs.leave()
-	return fs.fsmap(low, high, buf)
+	return fs.fsmap(fs.kernel, low, high, buf)
 }
 
-func (fs *FS) fsmap(low, high FSMapKey, buf *FSMapBuffer) error {
+func (fs *FS) fsmap(kernel Kernel, low, high FSMapKey, buf *FSMapBuffer) error {
 	buf.n = 0
 	head := buf.head()
 	*head = abi.FSMapHead{Count: uint32(buf.Cap()), Keys: [2]abi.FSMap{low.raw(), high.raw()}}
-	_, errno := fs.ioctl(fs.fd, abi.ReqGetFSMap, unsafe.Pointer(head))
+	_, errno := repeat(kernel, fs.fd, abi.ReqGetFSMap, unsafe.Pointer(head))
 	runtime.KeepAlive(buf)
 	if errno != 0 {
 		agno, _ := fs.Geometry().BytesToAG(low.Physical)

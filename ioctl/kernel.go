@@ -32,8 +32,9 @@ type Kernel interface {
 	// Release returns the kernel's release, as uname -r prints it.
 	Release() string
 	// DropAdmin takes CAP_SYS_ADMIN out of the effective capabilities of the calling thread, and
-	// of no other. The caller has locked its goroutine to that thread.
-	DropAdmin() unix.Errno
+	// of no other, and returns the kernel to use from this thread. The caller has locked its
+	// goroutine to the thread and never unlocks it.
+	DropAdmin() (Kernel, unix.Errno)
 }
 
 // SystemKernel is the running kernel.
@@ -105,14 +106,14 @@ func (SystemKernel) Release() string {
 
 // DropAdmin takes CAP_SYS_ADMIN out of the effective set of this thread. The permitted set keeps
 // it: GETFSMAP asks for the effective one, and the thread runs nothing but this package's calls.
-func (SystemKernel) DropAdmin() unix.Errno {
+func (k SystemKernel) DropAdmin() (Kernel, unix.Errno) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
-		return asErrno(err)
+		return nil, asErrno(err)
 	}
 	data[unix.CAP_SYS_ADMIN/32].Effective &^= 1 << (unix.CAP_SYS_ADMIN % 32)
-	return asErrno(unix.Capset(&header, &data[0]))
+	return k, asErrno(unix.Capset(&header, &data[0]))
 }
 
 // asErrno takes the errno out of an error of package unix, which returns nothing else.

@@ -54,8 +54,12 @@ const maxInterrupts = 100
 // XFS itself returns EINTR only for fatal signals, after which no repetition happens because the
 // process is gone; what remains are interruptible waits in common code.
 func (fs *FS) ioctl(fd int, req uintptr, arg unsafe.Pointer) (int, unix.Errno) {
+	return repeat(fs.kernel, fd, req, arg)
+}
+
+func repeat(kernel Kernel, fd int, req uintptr, arg unsafe.Pointer) (int, unix.Errno) {
 	for range maxInterrupts {
-		ret, errno := fs.kernel.Ioctl(fd, req, arg)
+		ret, errno := kernel.Ioctl(fd, req, arg)
 		if errno != unix.EINTR {
 			return ret, errno
 		}

@@ -24,6 +24,7 @@ const (
 	GetParentsOFlagDone  = 2      // XFS_GETPARENTS_OFLAG_DONE
 	HealthMonitorVerbose = 1      // XFS_HEALTH_MONITOR_VERBOSE
 	HealthMonitorFormat0 = 0      // XFS_HEALTH_MONITOR_FMT_V0
+	VerifyMediaReport    = 1      // XFS_VERIFY_MEDIA_REPORT
 
 	ScrubBarrier = 0xffffffff // XFS_SCRUB_TYPE_BARRIER
 )
