@@ -362,9 +362,6 @@ type RTGroupGeometry struct {
 	HasWritePointer bool
 }
 
-// rtgroupHasWritePointer is XFS_RTGROUP_GEOM_WRITEPOINTER.
-const rtgroupHasWritePointer = 1
-
 // RTGroupGeometry reads the state of a realtime group.
 //
 // Errors: EINVAL for a group that does not exist; [ErrNotSupported] before Linux 6.13 and on a
@@ -389,6 +386,6 @@ func (fs *FS) RTGroupGeometry(rgno RGNumber) (RTGroupGeometry, error) {
 		Sick:            RGHealth(raw.Sick),
 		Checked:         RGHealth(raw.Checked),
 		WritePointer:    raw.WritePointer,
-		HasWritePointer: raw.Flags&rtgroupHasWritePointer != 0,
+		HasWritePointer: raw.Flags&abi.RTGroupWritePointer != 0,
 	}, nil
 }

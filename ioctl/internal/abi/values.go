@@ -25,6 +25,7 @@ const (
 	HealthMonitorVerbose = 1      // XFS_HEALTH_MONITOR_VERBOSE
 	HealthMonitorFormat0 = 0      // XFS_HEALTH_MONITOR_FMT_V0
 	VerifyMediaReport    = 1      // XFS_VERIFY_MEDIA_REPORT
+	RTGroupWritePointer  = 1      // XFS_RTGROUP_GEOM_WRITEPOINTER
 
 	ScrubBarrier = 0xffffffff // XFS_SCRUB_TYPE_BARRIER
 )
