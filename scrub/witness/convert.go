@@ -1,0 +1,117 @@
+package witness
+
+import (
+	"fmt"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// group is the geometry of one allocation group as the conversions need it.
+type group struct {
+	agno   ioctl.AGNumber
+	first  uint64 // fs block of the device at which the group begins
+	length uint64 // fs blocks
+	shift  uint   // log2 of the block size in bytes
+}
+
+func groupOf(g *ioctl.Geometry, agno ioctl.AGNumber) (group, error) {
+	length := g.AGLength(agno)
+	if length == 0 {
+		return group{}, fmt.Errorf("AG %d of %d: %w", agno, g.AGCount, ErrRange)
+	}
+	return group{
+		agno:   agno,
+		first:  uint64(agno) * uint64(g.AGBlocks),
+		length: uint64(length),
+		shift:  uint(g.BlockLog()),
+	}, nil
+}
+
+// byteOf is the device byte at which block agbno begins.
+func (g *group) byteOf(agbno uint64) ioctl.ByteOff {
+	return ioctl.ByteOff((g.first + agbno) << g.shift)
+}
+
+// extent returns the blocks of a record, relative to the group.
+//
+// Errors: [ErrMalformed] if it is not made of whole blocks or not inside of the group.
+func (g *group) extent(r *ioctl.FSMapRecord) (start, count uint32, err error) {
+	part := uint64(1)<<g.shift - 1
+	first, n := uint64(r.Physical)>>g.shift, uint64(r.Length)>>g.shift
+	switch {
+	case (uint64(r.Physical)|uint64(r.Length))&part != 0:
+		return 0, 0, g.malformed(r, "not made of whole blocks")
+	case n == 0:
+		return 0, 0, g.malformed(r, "without blocks")
+	case first < g.first, first-g.first >= g.length, n > g.length-(first-g.first):
+		return 0, 0, g.malformed(r, "not inside of the AG")
+	}
+	return uint32(first - g.first), uint32(n), nil
+}
+
+func (g *group) malformed(r *ioctl.FSMapRecord, why string) error {
+	return fmt.Errorf("%w: GETFSMAP record of AG %d at byte %d, length %d, owner %d, offset %d, flags %v: %s",
+		ErrMalformed, g.agno, r.Physical, r.Length, r.Owner, r.Offset, r.Flags, why)
+}
+
+// rmap converts a record of the privileged view. FREE must have been dropped.
+func (g *group) rmap(r *ioctl.FSMapRecord) (shadow.Rmap, error) {
+	start, count, err := g.extent(r)
+	if err != nil {
+		return shadow.Rmap{}, err
+	}
+	m := shadow.Rmap{StartBlock: start, BlockCount: count, Owner: r.Owner}
+	if r.Flags&ioctl.FSMapSpecialOwner != 0 {
+		owner, ok := specialOwner(ioctl.FSMapOwner(r.Owner))
+		if !ok {
+			return shadow.Rmap{}, g.malformed(r, "unknown special owner")
+		}
+		m.Owner = owner
+		return m, nil
+	}
+	if r.Owner>>63 != 0 {
+		return shadow.Rmap{}, g.malformed(r, "inode number out of range")
+	}
+	if r.Flags&ioctl.FSMapAttrFork != 0 {
+		m.Offset |= shadow.OffsetAttrFork
+	}
+	if r.Flags&ioctl.FSMapExtentMap != 0 {
+		m.Offset |= shadow.OffsetBmbtBlock
+		return m, nil
+	}
+	if r.Flags&ioctl.FSMapPrealloc != 0 {
+		m.Offset |= shadow.OffsetUnwritten
+	}
+	offset := uint64(r.Offset) >> g.shift
+	if uint64(r.Offset)&(1<<g.shift-1) != 0 || offset > shadow.MaxOffset {
+		return shadow.Rmap{}, g.malformed(r, "impossible offset")
+	}
+	m.Offset |= offset
+	return m, nil
+}
+
+// specialOwner is the owner as the rmapbt has it.
+//
+// Source: fs/xfs/xfs_fsmap.c (xfs_fsmap_owner_from_frec).
+func specialOwner(o ioctl.FSMapOwner) (uint64, bool) {
+	switch o {
+	case ioctl.FSMapOwnerUnknown:
+		return shadow.OwnerUnknown, true
+	case ioctl.FSMapOwnerFS:
+		return shadow.OwnerFS, true
+	case ioctl.FSMapOwnerLog:
+		return shadow.OwnerLog, true
+	case ioctl.FSMapOwnerAG:
+		return shadow.OwnerAG, true
+	case ioctl.FSMapOwnerInobt:
+		return shadow.OwnerInobt, true
+	case ioctl.FSMapOwnerInodes:
+		return shadow.OwnerInodes, true
+	case ioctl.FSMapOwnerRefcount:
+		return shadow.OwnerRefcbt, true
+	case ioctl.FSMapOwnerCoW:
+		return shadow.OwnerCoW, true
+	}
+	return 0, false
+}

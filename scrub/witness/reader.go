@@ -1,0 +1,214 @@
+package witness
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/scrubd/scrubd/ioctl"
+)
+
+// mapper is what answers GETFSMAP: an [ioctl.FS] or an [ioctl.BnobtView].
+type mapper interface {
+	FSMap(low, high ioctl.FSMapKey, buf *ioctl.FSMapBuffer) error
+}
+
+// reader reads all records that touch a window of a group, batch by batch, in
+// the order of [recordKey]. It hands out every record once, and skips none.
+//
+// # Where a batch ends
+//
+// Not with its last record: that one may be out of place (a damaged tree hands
+// out what is in its leaves, in that order), and going on behind it would skip
+// all that it has been misplaced over. A full batch is cut behind the last
+// record that is below everything after it in the same batch, and the rest is
+// read again. In a healthy tree that is one record.
+//
+// # How it goes on
+//
+//   - With reflink, just behind the last record: its start, its owner, the block
+//     after its offset. GETFSMAP takes a low key with a length as "after this
+//     record"; if the key's flags say that others may share the start block, it
+//     moves the offset by the length and leaves the start alone. So the key is
+//     given as that of a written data extent of one block, whatever the record
+//     was. All that can come back are attr and bmbt records of the same owner
+//     and special owners, at the same start block.
+//   - Without reflink the kernel moves the start whatever the flags say. There,
+//     and in the bnobt view, the key is a fresh one without a length at the
+//     last record's start block: everything that touches that block comes back.
+//
+// What comes back is told by its key and dropped.
+//
+// # What stays hidden
+//
+// A record in a place of the tree where it sorts below the low key cannot be
+// read by any query that begins behind it, and one that sorts above the high
+// key hides the rest of its leaf. The kernel does not see these either.
+//
+// Source: fs/xfs/xfs_fsmap.c (xfs_getfsmap, rmap_not_shareable);
+// fs/xfs/libxfs/xfs_btree.c (xfs_btree_overlapped_query_range).
+type reader struct {
+	fs        mapper
+	group     group
+	buf       *ioctl.FSMapBuffer
+	low, high ioctl.FSMapKey
+	behind    bool             // go on behind the last record, not afresh
+	gap       ioctl.FSMapOwner // what this view calls a stretch without record
+
+	last recordKey // of the last record handed out
+	any  bool      // last counts
+	done bool
+	// early are records that were found before their place in the order, sorted.
+	// Only a damaged tree has any.
+	early []ioctl.FSMapRecord
+}
+
+// maxEarly bounds the records that wait for their place: more than a few mean
+// that the tree has no order at all.
+const maxEarly = 4096
+
+// newRmapReader reads what touches blocks [start, start+count) in the rmapbt.
+func newRmapReader(fs *ioctl.FS, g group, start, count uint64, buf *ioctl.FSMapBuffer) *reader {
+	r := &reader{fs: fs, group: g, buf: buf, gap: ioctl.FSMapOwnerFree, behind: fs.Geometry().Has(ioctl.FlagReflink)}
+	r.setWindow(fs.FSMapDevice(), start, count)
+	return r
+}
+
+func (r *reader) setWindow(dev uint32, start, count uint64) {
+	r.low = ioctl.FSMapKey{Device: dev, Physical: r.group.byteOf(start)}
+	r.high = ioctl.FSMapKey{
+		Device: dev, Flags: math.MaxUint32, Physical: r.group.byteOf(start+count) - 1,
+		Owner: math.MaxUint64, Offset: math.MaxUint64,
+	}
+}
+
+// next makes one call and returns what is new in it: sorted, and sorted behind
+// everything returned before. The records are in the buffer, which the next
+// call overwrites. An empty batch does not mean the end; done does.
+func (r *reader) next() ([]ioctl.FSMapRecord, error) {
+	batch, err := r.read()
+	if err != nil {
+		r.done = true
+		return nil, err
+	}
+	return batch, nil
+}
+
+func (r *reader) read() ([]ioctl.FSMapRecord, error) {
+	if err := r.fs.FSMap(r.low, r.high, r.buf); err != nil {
+		if errors.Is(err, ioctl.ErrCorrupt) {
+			return nil, &CorruptError{AGNo: r.group.agno, Reached: r.position(), Err: err}
+		}
+		return nil, err
+	}
+	all := r.buf.Records()
+	r.done = !r.buf.Full() || all[len(all)-1].Flags&ioctl.FSMapLast != 0
+	ends := r.done || all[len(all)-1].Is(r.gap) // nothing reaches over a gap
+	fresh, ordered := r.dropKnown(all)
+	switch {
+	case !ends:
+		fresh = cut(fresh)
+	case !ordered:
+		slices.SortStableFunc(fresh, compareRecords)
+	}
+	if n := len(fresh); n > 0 {
+		r.last, r.any = keyOf(&fresh[n-1]), true
+	}
+	if !r.done {
+		if len(fresh) == 0 {
+			return nil, fmt.Errorf("read space mappings of AG %d at block %d: %d records in one call: %w",
+				r.group.agno, r.position(), len(all), ErrStuck)
+		}
+		r.goOn(&fresh[len(fresh)-1])
+	}
+	if !ordered || len(r.early) > 0 {
+		return r.reorder(fresh)
+	}
+	return fresh, nil
+}
+
+// position is the block at which the next call reads.
+func (r *reader) position() ioctl.AGBlock {
+	return ioctl.AGBlock(uint64(r.low.Physical)>>r.group.shift - r.group.first)
+}
+
+// goOn sets the low key to go on after a record.
+func (r *reader) goOn(rec *ioctl.FSMapRecord) {
+	if r.behind {
+		r.low = lowKeyAfter(rec, r.low.Device, 1<<r.group.shift)
+	} else {
+		r.low = ioctl.FSMapKey{Device: r.low.Device, Physical: rec.Physical}
+	}
+}
+
+// dropKnown moves the records that are no gaps and were not read before to the
+// front of the batch, and tells whether they are in order.
+func (r *reader) dropKnown(recs []ioctl.FSMapRecord) (fresh []ioctl.FSMapRecord, ordered bool) {
+	ordered = true
+	n := 0
+	var prev recordKey
+	for i := range recs {
+		if recs[i].Is(r.gap) {
+			continue
+		}
+		key := keyOf(&recs[i])
+		if r.any && key.compare(r.last) <= 0 || len(r.early) > 0 && r.isEarly(key) {
+			continue
+		}
+		if n > 0 && key.compare(prev) < 0 {
+			ordered = false
+		}
+		if n < i {
+			recs[n] = recs[i]
+		}
+		prev = key
+		n++
+	}
+	return recs[:n], ordered
+}
+
+func (r *reader) isEarly(key recordKey) bool {
+	return slices.ContainsFunc(r.early, func(e ioctl.FSMapRecord) bool { return keyOf(&e) == key })
+}
+
+// cut returns the longest prefix whose last record is below all that follow it.
+func cut(recs []ioctl.FSMapRecord) []ioctl.FSMapRecord {
+	if len(recs) == 0 {
+		return recs
+	}
+	least := keyOf(&recs[len(recs)-1])
+	for i := len(recs) - 2; i >= 0; i-- {
+		key := keyOf(&recs[i])
+		if key.compare(least) < 0 {
+			return recs[:i+1]
+		}
+		// Of equal keys both are read again or none.
+	}
+	return recs[:0]
+}
+
+func compareRecords(a, b ioctl.FSMapRecord) int { return keyOf(&a).compare(keyOf(&b)) }
+
+// reorder merges a batch with the records that were too early, keeps those back
+// that still are, and returns the rest.
+func (r *reader) reorder(batch []ioctl.FSMapRecord) ([]ioctl.FSMapRecord, error) {
+	out := slices.Concat(batch, r.early)
+	slices.SortStableFunc(out, compareRecords)
+	r.early = r.early[:0]
+	if r.done {
+		return out, nil
+	}
+	n := len(out)
+	for n > 0 {
+		if key := keyOf(&out[n-1]); key.compare(r.last) <= 0 {
+			break
+		}
+		n--
+	}
+	if len(out)-n > maxEarly {
+		return nil, r.group.malformed(&out[n], "one of too many records out of order")
+	}
+	r.early = append(r.early, out[n:]...)
+	return out[:n], nil
+}

@@ -1,0 +1,123 @@
+package witness
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// RmapView streams the rmapbt of one group.
+//
+// Shape: batches in the order of [shadow.Compare], neither coalesced nor cut;
+// the slice is used again for the next batch. FREE stretches are left out. Every
+// record comes once, wherever batches end and whatever overlaps. Records that
+// a damaged tree has in the wrong place are sorted in.
+// Batch: one kernel call of up to buf.Cap() records; each is one picture of the
+// group, the stream is none.
+// Errors: [*CorruptError] if the tree cannot be read there ([ReadableRmaps] reads
+// around it); [ioctl.ErrNotSupported] without rmapbt; [ErrMalformed]; [ErrStuck];
+// ctx's. An error is the last thing that comes, with no records.
+// Source: man 2 ioctl_getfsmap.
+func RmapView(ctx context.Context, fs *ioctl.FS, agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) iter.Seq2[[]shadow.Rmap, error] {
+	return func(yield func([]shadow.Rmap, error) bool) {
+		g, err := rmapGroup(fs, agno)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		r := newRmapReader(fs, g, 0, g.length, buf)
+		out := make([]shadow.Rmap, 0, buf.Cap())
+		for !r.done {
+			if err := ctx.Err(); err != nil {
+				yield(nil, err)
+				return
+			}
+			recs, err := r.next()
+			if err == nil {
+				out, err = g.rmaps(out[:0], recs)
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(out) > 0 && !yield(out, nil) {
+				return
+			}
+		}
+	}
+}
+
+// rmaps appends the conversions of recs to out.
+func (g *group) rmaps(out []shadow.Rmap, recs []ioctl.FSMapRecord) ([]shadow.Rmap, error) {
+	for i := range recs {
+		m, err := g.rmap(&recs[i])
+		if err != nil {
+			return out, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func rmapGroup(fs *ioctl.FS, agno ioctl.AGNumber) (group, error) {
+	geo := fs.Geometry()
+	if !geo.Has(ioctl.FlagRmapbt) {
+		return group{}, fmt.Errorf("read rmapbt of AG %d of %s: %w", agno, fs.Path(),
+			&ioctl.UnsupportedFeatureError{Feature: "rmapbt", Reason: "this filesystem was made without it"})
+	}
+	return groupOf(geo, agno)
+}
+
+// Record is what one rmapbt record says, and what the refcountbt says about its
+// blocks.
+type Record struct {
+	shadow.Rmap
+	// Shared is set if any block of the record is in a SHARED refcount record.
+	// The kernel looks only for written data extents of inodes, and only on
+	// filesystems with reflink.
+	Shared bool
+}
+
+// RmapWindow appends to out every rmapbt record that touches blocks [start,
+// start+count) of the group, whole, in the order of [shadow.Compare], and
+// returns it.
+//
+// Batch: if no more than buf.Cap() records (FREE stretches included) answer,
+// they are one picture of the group's rmapbt and refcountbt; else several
+// calls are made.
+// Errors: as for [RmapView]; [ErrRange] for a window that is empty or not inside
+// of the group. out is returned with what was read before the error.
+func RmapWindow(fs *ioctl.FS, agno ioctl.AGNumber, start, count ioctl.AGBlock, buf *ioctl.FSMapBuffer, out []Record) ([]Record, error) {
+	g, err := rmapGroup(fs, agno)
+	if err != nil {
+		return out, err
+	}
+	if err := g.checkWindow(start, count); err != nil {
+		return out, err
+	}
+	r := newRmapReader(fs, g, uint64(start), uint64(count), buf)
+	for !r.done {
+		recs, err := r.next()
+		if err != nil {
+			return out, err
+		}
+		for i := range recs {
+			m, err := g.rmap(&recs[i])
+			if err != nil {
+				return out, err
+			}
+			out = append(out, Record{Rmap: m, Shared: recs[i].Flags&ioctl.FSMapShared != 0})
+		}
+	}
+	return out, nil
+}
+
+func (g *group) checkWindow(start, count ioctl.AGBlock) error {
+	if count == 0 || uint64(start)+uint64(count) > g.length {
+		return fmt.Errorf("window of %d blocks at block %d of AG %d (%d blocks): %w", count, start, g.agno, g.length, ErrRange)
+	}
+	return nil
+}
