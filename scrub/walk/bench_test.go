@@ -1,0 +1,326 @@
+package walk_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/scrubd/scrubd/internal/lab"
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/walk"
+	"github.com/scrubd/scrubd/scrub/witness"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+const (
+	benchInodes  = 200_000
+	benchExtents = 1_000_000
+	benchRounds  = 5 // of floor and pass each, in turns
+	benchHeapMiB = 64
+)
+
+// BenchmarkShadowPass compares a whole shadow pass (walk, sort, comparison with
+// the rmapbt of every group) with its floor: the same ioctls by as many
+// goroutines, with the batch sizes that are best for them, and the answers
+// dropped. Both run in turns and the medians count, as a machine is never
+// quiet.
+//
+// ratio is pass over floor, floor-inodes/s the speed of the floor, heap-MiB the
+// highest that Go heap and stacks were during the passes.
+func BenchmarkShadowPass(b *testing.B) {
+	lab.Require(b, lab.Root, lab.Loop)
+	dir := lab.NewLoopFS(b, lab.MkfsOptions{Size: 32 << 30}).Dir()
+	fill(b, dir, fillPlan{dirs: 200, files: 1020, extents: 5, workers: runtime.GOMAXPROCS(0)})
+	fs, err := ioctl.Open(dir)
+	require.NoError(b, err)
+	defer fs.Close()
+	workers := runtime.GOMAXPROCS(0)
+	ctx := context.Background()
+
+	for b.Loop() {
+		var floors, passes []time.Duration
+		var inodes, peak uint64
+		for range benchRounds {
+			runtime.GC()
+			began := time.Now()
+			n, err := floor(ctx, fs, workers)
+			require.NoError(b, err)
+			floors = append(floors, time.Since(began))
+			inodes = n
+
+			runtime.GC()
+			stop := sampleHeap()
+			began = time.Now()
+			got, err := shadowPass(ctx, fs, workers)
+			passes = append(passes, time.Since(began))
+			peak = max(peak, stop())
+			require.NoError(b, err)
+			require.Equal(b, inodes, got.inodes)
+			require.GreaterOrEqual(b, got.inodes, uint64(benchInodes))
+			require.GreaterOrEqual(b, got.extents, uint64(benchExtents))
+			require.Zero(b, got.unexplained)
+		}
+		floor, pass := median(floors), median(passes)
+		b.ReportMetric(pass.Seconds()/floor.Seconds(), "ratio")
+		b.ReportMetric(float64(inodes)/floor.Seconds(), "floor-inodes/s")
+		b.ReportMetric(float64(inodes)/pass.Seconds(), "inodes/s")
+		b.ReportMetric(float64(peak)/(1<<20), "heap-MiB")
+		b.ReportMetric(0, "ns/op") // of set-up and rounds together: means nothing
+	}
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+// sampleHeap watches Go heap and stacks until the function that it returns is
+// called, which returns the highest sum seen, in bytes.
+func sampleHeap() (stop func() uint64) {
+	done, result := make(chan struct{}), make(chan uint64)
+	go func() {
+		s := []metrics.Sample{
+			{Name: "/memory/classes/heap/objects:bytes"},
+			{Name: "/memory/classes/heap/unused:bytes"},
+			{Name: "/memory/classes/heap/stacks:bytes"},
+			{Name: "/memory/classes/os-stacks:bytes"},
+		}
+		var peak uint64
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			metrics.Read(s)
+			var sum uint64
+			for i := range s {
+				sum += s[i].Value.Uint64()
+			}
+			peak = max(peak, sum)
+			select {
+			case <-done:
+				result <- peak
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() uint64 {
+		close(done)
+		return <-result
+	}
+}
+
+// passResult is what a shadow pass has seen.
+type passResult struct {
+	inodes, extents uint64
+	// unexplained counts differences that a healthy idle filesystem must not
+	// have.
+	unexplained uint64
+}
+
+func shadowPass(ctx context.Context, fs *ioctl.FS, workers int) (passResult, error) {
+	res, err := walk.Run(ctx, fs, walk.Options{Workers: workers})
+	if err != nil {
+		return passResult{}, err
+	}
+	defer res.Close()
+	var bad atomic.Uint64
+	err = eachAG(fs, workers, func(agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) error {
+		kernel := witness.RmapView(ctx, fs, agno, buf)
+		for d, err := range shadow.Diff(res.Claims[agno].Chunks(ctx), kernel) {
+			if err != nil {
+				return err
+			}
+			switch strange, err := unexplained(res, &d); {
+			case err != nil:
+				return err
+			case strange:
+				bad.Add(1)
+			}
+		}
+		return nil
+	})
+	return passResult{inodes: res.Inodes, extents: res.Extents, unexplained: bad.Load()}, err
+}
+
+// eachAG calls f for every group from a number of goroutines, each with a buffer
+// of its own.
+func eachAG(fs *ioctl.FS, workers int, f func(ioctl.AGNumber, *ioctl.FSMapBuffer) error) error {
+	var next atomic.Uint32
+	var g errgroup.Group
+	for range workers {
+		g.Go(func() error {
+			buf := ioctl.NewFSMapBuffer(ioctl.MaxFSMapRecords)
+			for {
+				agno := next.Add(1) - 1
+				if agno >= fs.Geometry().AGCount {
+					return nil
+				}
+				if err := f(ioctl.AGNumber(agno), buf); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// unexplained tells differences that no healthy idle filesystem has from those
+// that every one has: a walk cannot predict AG metadata, btree blocks of forks,
+// and what opaque and silent inodes own.
+func unexplained(res *walk.Result, d *shadow.Difference) (bool, error) {
+	r := &d.Kernel
+	if d.Kind != shadow.DiffExtra {
+		return true, nil
+	}
+	if !r.IsInode() {
+		return r.Owner == shadow.OwnerFS || r.Owner == shadow.OwnerLog, nil
+	}
+	if r.Offset&shadow.OffsetBmbtBlock != 0 {
+		return false, nil
+	}
+	if _, opaque, err := res.FindOpaque(ioctl.Ino(r.Owner)); err != nil || opaque {
+		return false, err
+	}
+	silent, err := res.IsSilent(ioctl.Ino(r.Owner))
+	return !silent, err
+}
+
+// floor asks the kernel all that a shadow pass asks, and drops the answers.
+func floor(ctx context.Context, fs *ioctl.FS, workers int) (inodes uint64, err error) {
+	var total atomic.Uint64
+	takes := make(chan floorTake, workers)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(takes)
+		return floorTakes(ctx, fs, takes)
+	})
+	for range workers {
+		g.Go(func() error {
+			n, err := floorInodes(fs, takes)
+			total.Add(n)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return 0, err
+	}
+	err = eachAG(fs, workers, func(agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) error {
+		low, high := fs.FSMapAGKeys(agno)
+		for {
+			if err := fs.FSMap(low, high, buf); err != nil {
+				return err
+			}
+			recs := buf.Records()
+			if len(recs) == 0 || recs[len(recs)-1].Flags&ioctl.FSMapLast != 0 {
+				return nil
+			}
+			low = recs[len(recs)-1].Key()
+		}
+	})
+	return total.Load(), err
+}
+
+// floorTake is a range of inode numbers with as many inodes allocated in it.
+type floorTake struct {
+	agno       ioctl.AGNumber
+	first, end ioctl.Ino
+	inodes     int
+}
+
+const (
+	floorInumbers  = 1024
+	floorBulkstat  = 1024
+	floorTakeSize  = 64 // chunks
+	floorBmap      = 64
+	floorBmapLarge = 1024
+)
+
+func floorTakes(ctx context.Context, fs *ioctl.FS, takes chan<- floorTake) error {
+	buf := ioctl.NewInumbersBuffer(floorInumbers)
+	for agno := range ioctl.AGNumber(fs.Geometry().AGCount) {
+		req := ioctl.BulkRequest{Flags: ioctl.BulkAGNo, AGNo: agno}
+		for {
+			n, err := fs.Inumbers(&req, buf)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				break
+			}
+			for recs := range slices.Chunk(buf.Records(), floorTakeSize) {
+				t := floorTake{agno: agno, first: recs[0].StartIno, end: recs[len(recs)-1].StartIno + ioctl.InodesPerChunk}
+				for i := range recs {
+					t.inodes += int(recs[i].AllocCount)
+				}
+				select {
+				case takes <- t:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func floorInodes(fs *ioctl.FS, takes <-chan floorTake) (inodes uint64, err error) {
+	buf := ioctl.NewBulkstatBuffer(floorBulkstat)
+	small, large := ioctl.NewBmapBuffer(floorBmap), ioctl.NewBmapBuffer(floorBmapLarge)
+	for t := range takes {
+		req := ioctl.BulkRequest{Ino: t.first, Flags: ioctl.BulkAGNo | ioctl.BulkNrext64, AGNo: t.agno}
+		for t.inodes > 0 && req.Ino < t.end {
+			req.Limit = min(t.inodes, floorBulkstat)
+			n, err := fs.Bulkstat(&req, buf)
+			if err != nil {
+				return 0, err
+			}
+			if n == 0 {
+				break
+			}
+			for i := range buf.Records() {
+				r := &buf.Records()[i]
+				if r.Ino >= t.end {
+					break
+				}
+				inodes++
+				t.inodes--
+				if err := floorForks(fs, r, small, large); err != nil {
+					return 0, err
+				}
+			}
+		}
+	}
+	return inodes, nil
+}
+
+func floorForks(fs *ioctl.FS, r *ioctl.BulkstatRecord, small, large *ioctl.BmapBuffer) error {
+	if !r.Openable() || r.Extents64 == 0 && r.AExtents == 0 {
+		return nil
+	}
+	fd, err := fs.OpenFD(r.Ino, r.Gen)
+	if err != nil {
+		return fmt.Errorf("floor: %w", err)
+	}
+	defer fs.CloseFD(fd)
+	if r.Extents64 > 0 {
+		buf := small
+		if r.Extents64 >= floorBmap {
+			buf = large
+		}
+		if err := fs.Bmap(fd, ioctl.DataFork, buf); err != nil {
+			return err
+		}
+	}
+	if r.AExtents > 0 {
+		return fs.Bmap(fd, ioctl.AttrFork, small)
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+package walk
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/scrubd/scrubd/xfile"
+)
+
+// Options say how a walk is run. The zero value works.
+type Options struct {
+	// Workers is the number of goroutines; 0 means one for each CPU.
+	Workers int
+	// Budget bounds the pageable memory; its refusal ends the walk with
+	// [xfile.ErrBudget].
+	Budget *xfile.Budget
+	// Dir is where the arrays live, empty for memory. AvoidDevice is checked
+	// against the filesystem's own device.
+	Dir string
+	// Rest is called between batches and may sleep; an error ends the walk.
+	// Several workers may call it at once.
+	Rest func(context.Context) error
+	// Progress is told how many inodes and extents have been read so far, once
+	// per batch, by several workers at once: numbers may arrive out of order.
+	Progress func(inodes, extents uint64)
+}
+
+// maxWorkers is the most that Workers is by default: each holds buffers.
+const maxWorkers = 32
+
+func (o *Options) workers() int {
+	if o.Workers > 0 {
+		return o.Workers
+	}
+	return min(runtime.GOMAXPROCS(0), maxWorkers)
+}
