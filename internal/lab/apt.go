@@ -105,14 +105,14 @@ func parseDeb822Sources(text []byte) []aptSource {
 	fields := map[string]string{}
 	flush := func() {
 		uris := strings.Fields(fields["uris"])
-		enabled := strings.ToLower(fields["enabled"]) != "no"
+		enabled := !strings.EqualFold(fields["enabled"], "no")
 		if slices.Contains(strings.Fields(fields["types"]), "deb") && len(uris) > 0 && enabled {
 			for _, suite := range strings.Fields(fields["suites"]) {
 				found = append(found, aptSource{
 					uri: uris[0], suite: suite,
 					components: strings.Fields(fields["components"]),
 					signedBy:   fields["signed-by"],
-					trusted:    strings.ToLower(fields["trusted"]) == "yes",
+					trusted:    strings.EqualFold(fields["trusted"], "yes"),
 				})
 			}
 		}

@@ -32,8 +32,8 @@ const (
 // Option changes the machine that [InKernel] boots.
 type Option func(*BootSpec)
 
-// WithMem gives the machine that much memory instead of 1 GiB. Half of it is
-// the largest tmpfs.
+// WithMem gives the machine that much memory instead of 1 GiB. t.TempDir
+// inside may take up to 80 percent of it.
 func WithMem(mib int) Option { return func(s *BootSpec) { s.MemMiB = mib } }
 
 // WithCPUs gives the machine that many CPUs instead of 2.
@@ -58,7 +58,7 @@ func Inside() bool { return os.Getenv(envInside) == "1" }
 // process. Several may run in parallel, and subtests may call it.
 //
 // The host's whole tree is visible inside, /tmp included. t.TempDir there is in
-// the kernel's memory. Under the race detector the test counts as not possible.
+// the kernel's memory. It works under the race detector too.
 //
 // Where the body does not end within the limit (default 120 s), or the kernel
 // crashes, t fails with the end of the console; other tests go on.
@@ -113,7 +113,7 @@ func judge(t *testing.T, result Result, verdict string) {
 	}
 	switch word, reason, _ := strings.Cut(string(said), ": "); {
 	case word == verdictSkipped && result.ExitCode == 0:
-		t.Skip(reason) //nolint:forbidigo // Require has logged it inside
+		skipAsInside(t, reason)
 	case word != verdictPassed || result.ExitCode != 0:
 		t.Fatalf("in the lab: %s, exit status %d", word, result.ExitCode)
 	}

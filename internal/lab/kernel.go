@@ -139,8 +139,10 @@ func (b kernelBuild) run(ctx context.Context) (string, error) {
 func (b kernelBuild) configure(ctx context.Context, objects string) ([]byte, error) {
 	steps := [][]string{
 		{"make", "-s", "ARCH=um", "O=" + objects, "defconfig"},
-		{filepath.Join(b.source, "scripts", "kconfig", "merge_config.sh"), "-m", "-Q", "-O", objects,
-			filepath.Join(objects, ".config"), b.fragment.path},
+		{
+			filepath.Join(b.source, "scripts", "kconfig", "merge_config.sh"), "-m", "-Q", "-O", objects,
+			filepath.Join(objects, ".config"), b.fragment.path,
+		},
 		{"make", "-s", "ARCH=um", "O=" + objects, "olddefconfig"},
 	}
 	for _, step := range steps {

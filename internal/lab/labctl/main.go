@@ -28,6 +28,11 @@ type exitStatus int
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func main() {
+	os.Exit(run())
+}
+
+// run is main with its deferred calls, and returns the exit status.
+func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{
@@ -43,11 +48,10 @@ func main() {
 	var status exitStatus
 	switch {
 	case errors.As(err, &status):
-		stop()
-		os.Exit(int(status))
+		return int(status)
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "labctl: %v\n", err)
-		stop()
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
