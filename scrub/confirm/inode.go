@@ -1,0 +1,392 @@
+package confirm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// maxForkCalls bounds the ranged reads of one fork: 64 k records each.
+const maxForkCalls = 4096
+
+// xflagRealtime marks a file whose data is on the realtime device.
+//
+// Source: include/uapi/linux/fs.h (FS_XFLAG_REALTIME).
+const xflagRealtime = 0x1
+
+// forkEnd is beyond every mapping of a fork, blocks past EOF included.
+const forkEnd ioctl.DAddr = 1 << 60
+
+// Inode is one owner as it is now: whether it exists, and open if it can be.
+type Inode struct {
+	Ino   ioctl.Ino
+	Gen   ioctl.Gen
+	Mode  uint16
+	State verdict.OwnerState
+	// Blocks, Extents and AExtents are BULKSTAT's counters, Sick its health mask.
+	Blocks, Extents uint64
+	AExtents        uint32
+	Sick            ioctl.InodeHealth
+	// UnreadableAttr tells which fork made State OwnerUnreadable.
+	UnreadableAttr bool
+	realtime       bool
+	file           int // descriptor, -1 when not open
+}
+
+// look finds out what ino is now and opens it when it can be opened. An inode
+// that was open is kept: the descriptor pins it and its generation.
+func (s *Settler) look(ino uint64) (*Inode, error) {
+	if in, ok := s.inodes[ino]; ok && in.file >= 0 {
+		return in, nil
+	}
+	in := &Inode{Ino: ioctl.Ino(ino), file: -1}
+	if !validIno(s.geo, in.Ino) {
+		in.State = verdict.OwnerDead
+		s.inodes[ino] = in
+		return in, nil
+	}
+	if err := s.stat(in); err != nil {
+		return nil, err
+	}
+	if in.State == verdict.OwnerLive {
+		if err := s.openInode(in); err != nil {
+			return nil, err
+		}
+	}
+	s.inodes[ino] = in
+	return in, nil
+}
+
+// validIno tells whether ino can be an inode number of this filesystem at all.
+func validIno(g *ioctl.Geometry, ino ioctl.Ino) bool {
+	agno, agbno, _ := g.InoToAG(ino)
+	return ino != 0 && uint64(agno) < uint64(g.AGCount) && agbno < g.AGLength(agno)
+}
+
+// stat asks BULKSTAT, and INUMBERS where BULKSTAT is silent.
+func (s *Settler) stat(in *Inode) error {
+	req := ioctl.BulkRequest{Ino: in.Ino, Flags: ioctl.BulkNrext64, Limit: 1}
+	n, err := s.fs.Bulkstat(&req, s.bulk)
+	switch {
+	case errors.Is(err, ioctl.ErrCorrupt):
+		in.State = verdict.OwnerUnreadable
+		return nil
+	case err != nil:
+		return err
+	}
+	if n == 1 && s.bulk.Records()[0].Ino == in.Ino {
+		st := &s.bulk.Records()[0]
+		in.Gen, in.Mode, in.Sick = st.Gen, st.Mode, st.Sick
+		in.Blocks, in.Extents, in.AExtents = st.Blocks, st.Extents64, st.AExtents
+		in.realtime = st.XFlags&xflagRealtime != 0
+		in.State = verdict.OwnerLive
+		return nil
+	}
+	alive, err := s.allocated(in.Ino)
+	if err != nil {
+		return err
+	}
+	if alive {
+		in.State = verdict.OwnerSilent
+	} else {
+		in.State = verdict.OwnerDead
+	}
+	return nil
+}
+
+// allocated asks the inobt whether ino is in use.
+func (s *Settler) allocated(ino ioctl.Ino) (bool, error) {
+	req := ioctl.BulkRequest{Ino: ino &^ 63, Limit: 2}
+	n, err := s.fs.Inumbers(&req, s.inums)
+	if err != nil {
+		return false, err
+	}
+	for _, c := range s.inums.Records()[:n] {
+		if ino >= c.StartIno && ino < c.StartIno+64 {
+			return c.AllocMask>>(ino-c.StartIno)&1 != 0, nil
+		}
+	}
+	return false, nil
+}
+
+// openInode opens a regular file or directory by handle. What cannot be opened by
+// design, or is refused by a lease or a scanner, is OwnerSilent: nobody waits.
+func (s *Settler) openInode(in *Inode) error {
+	if t := in.Mode & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
+		in.State = verdict.OwnerSilent
+		return nil
+	}
+	fd, err := s.fs.OpenFD(in.Ino, in.Gen)
+	switch {
+	case err == nil:
+		if s.open == maxOpen {
+			s.closeAll()
+		}
+		in.file = fd
+		s.open++
+	case errors.Is(err, ioctl.ErrStale), errors.Is(err, ioctl.ErrNoEntry):
+		// Gone since BULKSTAT saw it; the next look will say what it is now.
+		in.State = verdict.OwnerUnknown
+	case errors.Is(err, ioctl.ErrCorrupt):
+		in.State = verdict.OwnerUnreadable
+	case errors.Is(err, ioctl.ErrBusy), errors.Is(err, ioctl.ErrPrivilege):
+		in.State = verdict.OwnerSilent
+	default:
+		return err
+	}
+	return nil
+}
+
+// forget closes what is open of ino, so that the next look starts anew.
+func (s *Settler) forget(ino uint64) {
+	in, ok := s.inodes[ino]
+	if !ok {
+		return
+	}
+	if in.file >= 0 {
+		s.fs.CloseFD(in.file)
+		s.open--
+	}
+	delete(s.inodes, ino)
+}
+
+// closeAll makes room: with so many inodes in question, each is opened anew
+// at every look. The generation still tells a reused number.
+func (s *Settler) closeAll() {
+	for ino := range s.inodes {
+		s.forget(ino)
+	}
+}
+
+// view is what an inode's forks say at one moment.
+type view struct {
+	state  verdict.OwnerState
+	sum    uint64        // over every mapping of both forks
+	claims []shadow.Rmap // those that touch the window, clipped to it
+	ctime  ioctl.Timestamp
+	nlink  uint32
+	blocks uint64 // mapped blocks of both forks
+	attr   bool   // which fork could not be read
+}
+
+// read takes the forks of in and its ctime. The statx marks the ctime as
+// queried, so that the next change gets a stamp of its own (multigrain ctime);
+// BULKSTAT's does not. before tells on which side of the forks it goes.
+func (s *Settler) read(in *Inode, w Window, before bool) (view, error) {
+	v := view{state: in.State}
+	if in.State != verdict.OwnerLive || in.file < 0 {
+		return v, nil
+	}
+	if before {
+		if err := s.stamp(in, &v); err != nil {
+			return v, err
+		}
+	}
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	for _, fork := range [2]ioctl.Fork{ioctl.DataFork, ioctl.AttrFork} {
+		err := s.readFork(in, fork, w, &v, &h)
+		if errors.Is(err, ioctl.ErrCorrupt) {
+			v.state, v.attr = verdict.OwnerUnreadable, fork == ioctl.AttrFork
+			in.State, in.UnreadableAttr = v.state, v.attr
+			continue
+		}
+		if err != nil {
+			return v, err
+		}
+	}
+	v.sum = h.Sum64()
+	if !before {
+		if err := s.stamp(in, &v); err != nil {
+			return v, err
+		}
+	}
+	return v, nil
+}
+
+func (s *Settler) stamp(in *Inode, v *view) error {
+	st, err := s.fs.Statx(in.file)
+	if err != nil {
+		return err
+	}
+	v.ctime, v.nlink = st.CTime, st.Nlink
+	return nil
+}
+
+// readFork reads one fork whole, in one call where it fits the buffer. A
+// larger one is read in ranges; the ctime guard is then all that holds the
+// pieces together.
+func (s *Settler) readFork(in *Inode, fork ioctl.Fork, w Window, v *view, h *maphash.Hash) error {
+	if in.realtime && fork == ioctl.DataFork {
+		return nil
+	}
+	err := s.fs.Bmap(in.file, fork, s.bmap)
+	if err != nil {
+		return err
+	}
+	for calls := 0; ; calls++ {
+		recs := s.bmap.Records()
+		for i := range recs {
+			s.take(in, fork, &recs[i], w, v, h)
+		}
+		if s.bmap.Complete() || len(recs) == 0 {
+			return nil
+		}
+		if calls == maxForkCalls {
+			return fmt.Errorf("read %s of inode %d: more than %d mappings", fork, in.Ino, calls*len(recs))
+		}
+		next := s.bmap.Next()
+		if err := s.fs.BmapRange(in.file, fork, next, forkEnd-next, s.bmap); err != nil {
+			return err
+		}
+	}
+}
+
+// take adds one mapping to the view.
+func (s *Settler) take(in *Inode, fork ioctl.Fork, r *ioctl.BmapRecord, w Window, v *view, h *maphash.Hash) {
+	if !r.HasBlocks() {
+		return
+	}
+	maphash.WriteComparable(h, [4]uint64{uint64(r.Offset), uint64(r.Block), uint64(r.Length), uint64(r.Flags & ioctl.BmapPrealloc)})
+	agno, agbno := s.geo.DAddrToAG(ioctl.DAddr(r.Block))
+	count := uint64(r.Length) >> s.sectorsLog
+	v.blocks += count
+	lo, hi := max(uint64(agbno), uint64(w.Start)), min(uint64(agbno)+count, w.end())
+	if agno != w.AGNo || lo >= hi {
+		return
+	}
+	flags := uint64(0)
+	if fork == ioctl.AttrFork {
+		flags |= shadow.OffsetAttrFork
+	}
+	if r.Flags&ioctl.BmapPrealloc != 0 {
+		flags |= shadow.OffsetUnwritten
+	}
+	off := uint64(r.Offset)>>s.sectorsLog + lo - uint64(agbno)
+	v.claims = append(v.claims, shadow.Rmap{
+		StartBlock: uint32(lo), BlockCount: uint32(hi - lo),
+		Owner: uint64(in.Ino), Offset: shadow.PackOffset(off, flags),
+	})
+}
+
+// FlushInode writes back what in has not allocated yet and finishes
+// copy-on-write, so that nblocks can be compared with the forks.
+func (s *Settler) FlushInode(_ context.Context, ino uint64) error {
+	in, err := s.look(ino)
+	if err != nil {
+		return err
+	}
+	if in.file < 0 {
+		return nil
+	}
+	if err := unix.Fsync(in.file); err != nil {
+		return fmt.Errorf("write back inode %d: %w", ino, err)
+	}
+	return nil
+}
+
+// Measured is what an inode's counters and forks add up to.
+type Measured struct {
+	Inode
+	// ForkBlocks are the blocks that both forks map, in fs blocks.
+	ForkBlocks uint64
+}
+
+// Measure reads an inode's counters and sums its forks anew.
+// Errors: those that end a run.
+func (s *Settler) Measure(ino uint64) (Measured, error) {
+	s.forget(ino)
+	in, err := s.look(ino)
+	if err != nil {
+		return Measured{}, err
+	}
+	v, err := s.read(in, Window{}, true)
+	if err != nil {
+		return Measured{}, err
+	}
+	return Measured{Inode: *in, ForkBlocks: v.blocks}, nil
+}
+
+// StillClaims returns what is left of a claim on the blocks of w when its
+// owner is asked again; a claim by known metadata stands as it is.
+// Errors: those that end a run.
+func (s *Settler) StillClaims(w Window, claim shadow.Rmap) ([]shadow.Rmap, error) {
+	if !claim.IsInode() {
+		return []shadow.Rmap{claim}, nil
+	}
+	lo, hi := max(uint64(claim.StartBlock), uint64(w.Start)), min(claim.End(), w.end())
+	if lo >= hi {
+		return nil, nil
+	}
+	in, err := s.look(claim.Owner)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.read(in, Window{AGNo: w.AGNo, Start: uint32(lo), Count: uint32(hi - lo)}, true)
+	if err != nil {
+		return nil, err
+	}
+	return v.claims, nil
+}
+
+// LostSince returns those of an inode's former mappings whose offsets it maps
+// no more although nothing has changed it since: neither freed nor reused, and
+// no newer ctime. A mapping that moved (copy-on-write) is not lost.
+// Errors: those that end a run.
+func (s *Settler) LostSince(ino uint64, since time.Time, former []shadow.Rmap) ([]shadow.Rmap, error) {
+	s.forget(ino)
+	in, err := s.look(ino)
+	if err != nil || in.file < 0 {
+		return nil, err
+	}
+	st, err := s.fs.Statx(in.file)
+	if err != nil {
+		return nil, err
+	}
+	if st.Nlink == 0 || st.CTime.Time().After(since) {
+		return nil, nil
+	}
+	var lost []shadow.Rmap
+	for _, r := range former {
+		fork := ioctl.DataFork
+		if r.Flags()&shadow.OffsetAttrFork != 0 {
+			fork = ioctl.AttrFork
+		}
+		start := ioctl.DAddr(r.FileOffset() << s.sectorsLog)
+		length := ioctl.DAddr(uint64(r.BlockCount) << s.sectorsLog)
+		if err := s.fs.BmapRange(in.file, fork, start, length, s.bmap); err != nil {
+			return nil, err
+		}
+		var mapped ioctl.DAddr
+		for i := range s.bmap.Records() {
+			mapped += s.bmap.Records()[i].Length
+		}
+		if mapped < length {
+			lost = append(lost, r)
+		}
+	}
+	return lost, nil
+}
+
+// Fork returns the mappings of one fork, as many as one call gives. They are
+// the caller's. None for an inode that cannot be opened.
+// Errors: [ioctl.ErrCorrupt]; those that end a run.
+func (s *Settler) Fork(ino uint64, fork ioctl.Fork) ([]ioctl.BmapRecord, error) {
+	in, err := s.look(ino)
+	if err != nil || in.file < 0 {
+		return nil, err
+	}
+	if err := s.fs.Bmap(in.file, fork, s.bmap); err != nil {
+		return nil, err
+	}
+	return slices.Clone(s.bmap.Records()), nil
+}

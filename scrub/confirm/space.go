@@ -1,0 +1,250 @@
+package confirm
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/scrub/witness"
+)
+
+// Conflict is how rmapbt and bnobt disagree about blocks.
+type Conflict int
+
+// The two ways.
+const (
+	// OwnedFree blocks have an owner in the rmapbt and are free in the bnobt.
+	OwnedFree Conflict = iota + 1
+	// Neither blocks have no owner in the rmapbt and are not free either.
+	Neither
+)
+
+// SpaceCandidate is a stretch of blocks about which rmapbt and bnobt were seen
+// to disagree, and what became of it.
+type SpaceCandidate struct {
+	Window
+	Conflict Conflict
+	Status   Status
+	// Parts are the blocks of the window that disagreed at every sample.
+	Parts []verdict.Range
+	// Quiet tells that one sample was taken while no chain of transactions was
+	// under way in the AG, which proves it exactly.
+	Quiet bool
+	Why   string
+
+	samples, barriers int
+	since             time.Time
+}
+
+// How many samples it takes, and over how long. Fixed intervals run in step
+// with a writer; random naps between triples, and barriers, do not.
+const (
+	samplesWithBarrier    = 32
+	samplesWithoutBarrier = 96
+	spaceSpan             = 3 * time.Second
+	spaceBarriers         = 3
+	triplesPerRound       = 4
+	maxTripleNap          = 3 * time.Millisecond
+	spaceRounds           = 120
+)
+
+// SettleSpace samples every pending candidate until none is left. A stretch
+// that agrees at one sample is dropped; one that shrinks starts over.
+// Errors: as for [Settler.Settle].
+func (s *Settler) SettleSpace(ctx context.Context, cands []*SpaceCandidate) error {
+	pending := slices.DeleteFunc(slices.Clone(cands), func(c *SpaceCandidate) bool { return c.Status != Pending })
+	total := len(pending)
+	for round := 0; round < spaceRounds && len(pending) > 0; round++ {
+		for range triplesPerRound {
+			for _, c := range pending {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := s.sampleSpace(c); err != nil {
+					return err
+				}
+			}
+			pending = slices.DeleteFunc(pending, func(c *SpaceCandidate) bool { return c.Status != Pending })
+			if len(pending) == 0 {
+				break
+			}
+			if err := s.opts.Sleep(ctx, time.Duration(rand.Int64N(int64(maxTripleNap)))); err != nil {
+				return err
+			}
+		}
+		if s.opts.Progress != nil {
+			s.opts.Progress(round, len(pending), total)
+		}
+		if len(pending) == 0 {
+			return nil
+		}
+		if err := s.pauseSpace(ctx, pending); err != nil {
+			return err
+		}
+	}
+	for _, c := range pending {
+		c.Status, c.Why = Unsettled, "its blocks changed at every look"
+	}
+	return nil
+}
+
+func (s *Settler) pauseSpace(ctx context.Context, pending []*SpaceCandidate) error {
+	windows := make([]*Candidate, len(pending))
+	for i, c := range pending {
+		windows[i] = &Candidate{Window: c.Window}
+		if s.opts.Drain != nil {
+			c.barriers++
+		}
+	}
+	return s.pause(ctx, windows)
+}
+
+// sampleSpace takes one triple. Only what disagrees in the same way before
+// and after the bnobt was read counts.
+func (s *Settler) sampleSpace(c *SpaceCandidate) error {
+	parts, err := s.triple(c.Window, c.Conflict)
+	if errors.Is(err, ioctl.ErrCorrupt) {
+		c.Status, c.Why = Unsettled, "the rmapbt or the bnobt cannot be read there"
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(c.Parts) > 0 {
+		parts = intersect(parts, c.Parts)
+	}
+	switch {
+	case len(parts) == 0:
+		c.Status, c.Parts = Dropped, nil
+		return nil
+	case c.samples > 0 && slices.Equal(parts, c.Parts):
+		c.samples++
+	default:
+		c.Parts, c.samples, c.barriers, c.since = parts, 1, 0, time.Now()
+	}
+	need := samplesWithBarrier
+	if s.opts.Drain == nil {
+		need = samplesWithoutBarrier
+	}
+	enough := c.samples >= need && time.Since(c.since) >= spaceSpan
+	if enough && (s.opts.Drain == nil || c.barriers >= spaceBarriers) {
+		c.Status = Confirmed
+	}
+	return nil
+}
+
+// triple reads rmapbt, bnobt, rmapbt and returns where they disagree in the
+// given way both times.
+func (s *Settler) triple(w Window, conflict Conflict) ([]verdict.Range, error) {
+	first, err := s.owned(w)
+	if err != nil {
+		return nil, err
+	}
+	free, err := s.free(w)
+	if err != nil {
+		return nil, err
+	}
+	second, err := s.owned(w)
+	if err != nil {
+		return nil, err
+	}
+	if conflict == OwnedFree {
+		return intersect(intersect(first, free), second), nil
+	}
+	whole := []verdict.Range{{Start: w.Start, Count: w.Count}}
+	for _, taken := range [][]verdict.Range{first, free, second} {
+		whole = Subtract(whole, taken)
+	}
+	return whole, nil
+}
+
+// owned returns what the rmapbt covers of w, sorted and disjoint.
+func (s *Settler) owned(w Window) ([]verdict.Range, error) {
+	var err error
+	s.recs, err = witness.RmapWindow(s.fs, w.AGNo, ioctl.AGBlock(w.Start), ioctl.AGBlock(w.Count), s.fsmap, s.recs[:0])
+	if err != nil {
+		return nil, err
+	}
+	var out []verdict.Range
+	for i := range s.recs {
+		out = appendClipped(out, w, uint64(s.recs[i].StartBlock), s.recs[i].End())
+	}
+	return out, nil
+}
+
+// free returns what the bnobt has free of w, sorted and disjoint.
+func (s *Settler) free(w Window) ([]verdict.Range, error) {
+	recs, err := witness.FreeWindow(s.fs, s.bnobt, w.AGNo, ioctl.AGBlock(w.Start), ioctl.AGBlock(w.Count), s.fsmap, nil)
+	if err != nil {
+		return nil, err
+	}
+	var out []verdict.Range
+	for _, f := range recs {
+		out = appendClipped(out, w, uint64(f.Start), uint64(f.Start)+uint64(f.Count))
+	}
+	return out, nil
+}
+
+// appendClipped adds [lo, hi) within w to sorted ranges and joins it with the
+// last one when they overlap or touch.
+func appendClipped(out []verdict.Range, w Window, lo, hi uint64) []verdict.Range {
+	lo, hi = max(lo, uint64(w.Start)), min(hi, w.end())
+	if lo >= hi {
+		return out
+	}
+	if n := len(out); n > 0 {
+		last := &out[n-1]
+		if end := uint64(last.Start) + uint64(last.Count); lo <= end {
+			if hi > end {
+				last.Count = uint32(hi - uint64(last.Start))
+			}
+			return out
+		}
+	}
+	return append(out, verdict.Range{Start: uint32(lo), Count: uint32(hi - lo)})
+}
+
+// intersect returns the blocks that lie in both of two sorted, disjoint lists.
+func intersect(a, b []verdict.Range) []verdict.Range {
+	var out []verdict.Range
+	for i, j := 0, 0; i < len(a) && j < len(b); {
+		lo := max(uint64(a[i].Start), uint64(b[j].Start))
+		ae, be := uint64(a[i].Start)+uint64(a[i].Count), uint64(b[j].Start)+uint64(b[j].Count)
+		if hi := min(ae, be); lo < hi {
+			out = append(out, verdict.Range{Start: uint32(lo), Count: uint32(hi - lo)})
+		}
+		if ae < be {
+			i++
+		} else {
+			j++
+		}
+	}
+	return out
+}
+
+// Subtract returns the blocks of a that do not lie in b; both are sorted, and a
+// is disjoint.
+func Subtract(a, b []verdict.Range) []verdict.Range {
+	var out []verdict.Range
+	j := 0
+	for _, r := range a {
+		at, end := uint64(r.Start), uint64(r.Start)+uint64(r.Count)
+		for j < len(b) && uint64(b[j].Start)+uint64(b[j].Count) <= at {
+			j++
+		}
+		for k := j; k < len(b) && uint64(b[k].Start) < end; k++ {
+			if uint64(b[k].Start) > at {
+				out = append(out, verdict.Range{Start: uint32(at), Count: b[k].Start - uint32(at)})
+			}
+			at = max(at, uint64(b[k].Start)+uint64(b[k].Count))
+		}
+		if at < end {
+			out = append(out, verdict.Range{Start: uint32(at), Count: uint32(end - at)})
+		}
+	}
+	return out
+}

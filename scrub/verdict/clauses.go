@@ -1,0 +1,172 @@
+package verdict
+
+import (
+	"fmt"
+
+	"github.com/scrubd/scrubd/ioctl"
+)
+
+// Blocker is one reason why a repair may not run: the clause of the rules that
+// it breaks and what was seen.
+type Blocker struct {
+	Clause string
+	Why    string
+}
+
+// Scrub is what a read-only scrub of one AG structure said.
+type Scrub struct {
+	Ran   bool // it gave a verdict
+	Flags ioctl.ScrubFlags
+}
+
+// AG is what is known of one allocation group when a repair in it is weighed.
+type AG struct {
+	AGNo ioctl.AGNumber
+	// Scrubs holds the latest verdict per type; Sick is ag_sick as it is now.
+	Scrubs map[ioctl.ScrubType]Scrub
+	Sick   ioctl.AGHealth
+	// RmapReadable is false when privileged GETFSMAP answered EUCLEAN.
+	RmapReadable bool
+	// RmapDisputes names every confirmed difference between forks and rmapbt
+	// in this AG that the repair under consideration does not settle; Unsettled
+	// every candidate that could not be confirmed; Held every held or row 3
+	// dispute that is open here.
+	RmapDisputes, Unsettled, Held []string
+	// SpaceDisputes names blocks on which bnobt and rmapbt gaps differ apart
+	// from the disputed ones; SpaceCompared is false when they were not compared.
+	SpaceDisputes []string
+	SpaceCompared bool
+	// Reaped names blocks that a rebuild of the rmapbt would free although no
+	// second witness denies the record that owns them.
+	Reaped []string
+	// OwnersUnscrubbed names inodes that the old rmapbt has as owners here and
+	// that did not pass a read-only INODE scrub.
+	OwnersUnscrubbed []string
+}
+
+// FS is what is known of the whole filesystem.
+type FS struct {
+	// SickInodes names inodes with bs_sick INODE, BMBTD or BMBTA that may be
+	// zapped forks; Unreadable those that the walk could not read.
+	SickInodes, Unreadable []string
+	// InodeBtrees names the AGs whose INOBT or FINOBT scrub is not clean.
+	InodeBtrees []string
+}
+
+// btreeSick has the ag_sick bits of the btrees that scrubs of an AG
+// cross-reference.
+var btreeSick = map[ioctl.ScrubType]ioctl.AGHealth{
+	ioctl.ScrubTypeBNOBT:    ioctl.AGHealthBnobt,
+	ioctl.ScrubTypeCNTBT:    ioctl.AGHealthCntbt,
+	ioctl.ScrubTypeINOBT:    ioctl.AGHealthInobt,
+	ioctl.ScrubTypeFINOBT:   ioctl.AGHealthFinobt,
+	ioctl.ScrubTypeRMAPBT:   ioctl.AGHealthRmapbt,
+	ioctl.ScrubTypeREFCNTBT: ioctl.AGHealthRefcountbt,
+}
+
+// rebuiltWith returns the types that a repair of target rebuilds.
+func rebuiltWith(target ioctl.ScrubType) []ioctl.ScrubType {
+	switch target {
+	case ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT:
+		return []ioctl.ScrubType{ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT}
+	case ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT:
+		return []ioctl.ScrubType{ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT}
+	default:
+		return []ioctl.ScrubType{target}
+	}
+}
+
+// Clean reports whether the scrub of type t found nothing wrong with it,
+// apart from what it could not compare with the structures that target
+// rebuilds: the kernel leaves out a cross-reference to a btree that is marked
+// sick and says XFAIL instead. XFAIL for any other reason is not clean.
+func (ag *AG) Clean(t, target ioctl.ScrubType) (string, bool) {
+	s, ok := ag.Scrubs[t]
+	switch {
+	case !ok || !s.Ran:
+		return fmt.Sprintf("the %s scrub of AG %d gave no verdict", t, ag.AGNo), false
+	case s.Flags.Has(ioctl.ScrubCorrupt), s.Flags.Has(ioctl.ScrubXCorrupt), s.Flags.Has(ioctl.ScrubIncomplete):
+		return fmt.Sprintf("the %s scrub of AG %d says %s", t, ag.AGNo, s.Flags), false
+	case s.Flags.Has(ioctl.ScrubXFail):
+		var excused, all ioctl.AGHealth
+		for _, r := range rebuiltWith(target) {
+			excused |= btreeSick[r]
+		}
+		for _, bit := range btreeSick {
+			all |= bit
+		}
+		excused |= btreeSick[t]
+		if ag.Sick&all&^excused != 0 || ag.Sick&excused&^btreeSick[t] == 0 {
+			return fmt.Sprintf("the %s scrub of AG %d could not compare everything (ag_sick %s)", t, ag.AGNo, ag.Sick), false
+		}
+	}
+	return "", true
+}
+
+func block(b []Blocker, clause string, whys ...string) []Blocker {
+	const named = 3 // enough to start looking; the report stays short
+	for i, why := range whys {
+		if i == named {
+			return append(b, Blocker{clause, fmt.Sprintf("and %d more", len(whys)-named)})
+		}
+		b = append(b, Blocker{clause, why})
+	}
+	return b
+}
+
+// MayRebuildRmapbt lists what stands against a forced rebuild of the rmapbt of
+// ag; an empty list allows it. The clauses are those of the design rule: (a)
+// zapped or unread forks anywhere, (b) owners that failed an INODE scrub, (c)
+// open held, row 3 or unsettled disputes, (d) inode btrees of every AG, (e)
+// the AG's free space, (f) the reap rule.
+func MayRebuildRmapbt(fs *FS, ag *AG) []Blocker {
+	const target = ioctl.ScrubTypeRMAPBT
+	var b []Blocker
+	b = block(b, "a", fs.SickInodes...)
+	b = block(b, "a", fs.Unreadable...)
+	b = block(b, "b", ag.OwnersUnscrubbed...)
+	b = block(b, "c", ag.Held...)
+	b = block(b, "c", ag.Unsettled...)
+	b = block(b, "d", fs.InodeBtrees...)
+	for _, t := range []ioctl.ScrubType{
+		ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGFL,
+		ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT,
+	} {
+		if why, ok := ag.Clean(t, target); !ok {
+			b = block(b, "e", why)
+		}
+	}
+	if !ag.SpaceCompared {
+		b = block(b, "e", fmt.Sprintf("bnobt and rmapbt of AG %d were not compared", ag.AGNo))
+	}
+	b = block(b, "e", ag.SpaceDisputes...)
+	b = block(b, "f", ag.Reaped...)
+	return b
+}
+
+// RmapbtProven lists what stands against taking the rmapbt of ag as the source
+// of a repair of target; an empty list proves it. ag.RmapDisputes must already
+// leave out the records of the inode about to be repaired.
+func RmapbtProven(ag *AG, target ioctl.ScrubType) []Blocker {
+	var b []Blocker
+	if !ag.RmapReadable {
+		b = block(b, "proven", fmt.Sprintf("the rmapbt of AG %d cannot be read", ag.AGNo))
+	}
+	b = block(b, "proven", ag.RmapDisputes...)
+	b = block(b, "proven", ag.Unsettled...)
+	if why, ok := ag.Clean(ioctl.ScrubTypeRMAPBT, target); !ok {
+		b = block(b, "proven", why)
+	}
+	return b
+}
+
+// MayRebuildBnobt lists what stands against rebuilding the free space btrees
+// of ag from the gaps of its rmapbt.
+func MayRebuildBnobt(ag *AG) []Blocker {
+	b := RmapbtProven(ag, ioctl.ScrubTypeBNOBT)
+	// AGF counters are wrong together with the bnobt; a corrupt AGF is another matter.
+	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !s.Ran || s.Flags.Has(ioctl.ScrubCorrupt) {
+		b = block(b, "source", fmt.Sprintf("the AGF of AG %d is not sound", ag.AGNo))
+	}
+	return b
+}

@@ -1,0 +1,33 @@
+package verdict
+
+import "github.com/scrubd/scrubd/ioctl"
+
+// Loss says what a repair of a type may cost.
+type Loss int
+
+// The classes. Rebuilds of the rmapbt are in none of them: they have clauses
+// of their own.
+const (
+	// LossNone: recounts, and rebuilds from a source that is proven.
+	LossNone Loss = iota
+	// LossSalvage: the repair salvages, zaps or rewrites; only on request.
+	LossSalvage
+	// LossUnknown: not judged yet; never automatic.
+	LossUnknown
+)
+
+// LossOf classifies a repair of what the kernel's own scrub found.
+func LossOf(t ioctl.ScrubType) Loss {
+	switch t {
+	case ioctl.ScrubTypeSB, ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeAGI,
+		ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT,
+		ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeBMBTD, ioctl.ScrubTypeBMBTA,
+		ioctl.ScrubTypeFSCOUNTERS, ioctl.ScrubTypeQUOTACHECK, ioctl.ScrubTypeNLINKS:
+		return LossNone
+	case ioctl.ScrubTypeDIR, ioctl.ScrubTypeXATTR, ioctl.ScrubTypeSYMLINK, ioctl.ScrubTypePARENT,
+		ioctl.ScrubTypeDIRTREE, ioctl.ScrubTypeINODE, ioctl.ScrubTypeRMAPBT:
+		return LossSalvage
+	default:
+		return LossUnknown
+	}
+}
