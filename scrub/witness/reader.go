@@ -14,6 +14,11 @@ type mapper interface {
 	FSMap(low, high ioctl.FSMapKey, buf *ioctl.FSMapBuffer) error
 }
 
+// counter counts the records between two keys in one go, however many.
+type counter interface {
+	FSMapCount(low, high ioctl.FSMapKey) (int, error)
+}
+
 // reader reads all records that touch a window of a group, batch by batch, in
 // the order of [recordKey]. It hands out every record once, and skips none.
 //
@@ -27,16 +32,13 @@ type mapper interface {
 //
 // # How it goes on
 //
-//   - With reflink, just behind the last record: its start, its owner, the block
-//     after its offset. GETFSMAP takes a low key with a length as "after this
-//     record"; if the key's flags say that others may share the start block, it
-//     moves the offset by the length and leaves the start alone. So the key is
-//     given as that of a written data extent of one block, whatever the record
-//     was. All that can come back are attr and bmbt records of the same owner
-//     and special owners, at the same start block.
-//   - Without reflink the kernel moves the start whatever the flags say. There,
-//     and in the bnobt view, the key is a fresh one without a length at the
-//     last record's start block: everything that touches that block comes back.
+//   - With reflink, at the first record of the last one's start block and owner:
+//     see atOwnerOf. What has that start block and owner comes back, and nothing
+//     else does. Should it fill a whole batch, crowd takes over.
+//   - Without reflink the kernel moves a key with a length past the whole record.
+//     There, and in the bnobt view, the key is a fresh one without a length at
+//     the last record's start block: everything that touches that block comes
+//     back. Sharing is impossible there, so it is not much.
 //
 // What comes back is told by its key and dropped.
 //
@@ -50,15 +52,20 @@ type mapper interface {
 // fs/xfs/libxfs/xfs_btree.c (xfs_btree_overlapped_query_range).
 type reader struct {
 	fs        mapper
+	counter   counter // of the rmapbt view
 	group     group
 	buf       *ioctl.FSMapBuffer
 	low, high ioctl.FSMapKey
-	behind    bool             // go on behind the last record, not afresh
+	reflink   bool
 	gap       ioctl.FSMapOwner // what this view calls a stretch without record
 
-	last recordKey // of the last record handed out
-	any  bool      // last counts
-	done bool
+	last    recordKey         // of the last record handed out
+	any     bool              // last counts
+	run     int               // records handed out that have the start block and owner of last
+	first   recordKey         // of these
+	lastRec ioctl.FSMapRecord // that record
+	crowd   *crowd            // not nil while more of these are to come than fit a batch
+	done    bool
 	// early are records that were found before their place in the order, sorted.
 	// Only a damaged tree has any.
 	early []ioctl.FSMapRecord
@@ -70,7 +77,7 @@ const maxEarly = 4096
 
 // newRmapReader reads what touches blocks [start, start+count) in the rmapbt.
 func newRmapReader(fs *ioctl.FS, g group, start, count uint64, buf *ioctl.FSMapBuffer) *reader {
-	r := &reader{fs: fs, group: g, buf: buf, gap: ioctl.FSMapOwnerFree, behind: fs.Geometry().Has(ioctl.FlagReflink)}
+	r := &reader{fs: fs, group: g, buf: buf, gap: ioctl.FSMapOwnerFree, reflink: fs.Geometry().Has(ioctl.FlagReflink), counter: fs}
 	r.setWindow(fs.FSMapDevice(), start, count)
 	return r
 }
@@ -96,36 +103,83 @@ func (r *reader) next() ([]ioctl.FSMapRecord, error) {
 }
 
 func (r *reader) read() ([]ioctl.FSMapRecord, error) {
-	if err := r.fs.FSMap(r.low, r.high, r.buf); err != nil {
-		if errors.Is(err, ioctl.ErrCorrupt) {
-			return nil, &CorruptError{AGNo: r.group.agno, Reached: r.position(), Err: err}
-		}
+	if r.crowd != nil {
+		return r.readCrowd()
+	}
+	if err := r.call(r.low); err != nil {
 		return nil, err
 	}
 	all := r.buf.Records()
 	r.done = !r.buf.Full() || all[len(all)-1].Flags&ioctl.FSMapLast != 0
 	ends := r.done || all[len(all)-1].Is(r.gap) // nothing reaches over a gap
 	fresh, ordered := r.dropKnown(all)
+	var cutOff []ioctl.FSMapRecord
 	switch {
 	case !ends:
-		fresh = cut(fresh)
+		fresh, cutOff = cut(fresh)
 	case !ordered:
 		slices.SortStableFunc(fresh, compareRecords)
 	}
-	if n := len(fresh); n > 0 {
-		r.last, r.any = keyOf(&fresh[n-1]), true
-	}
-	if !r.done {
-		if len(fresh) == 0 {
-			return nil, fmt.Errorf("read space mappings of AG %d at block %d: %d records in one call: %w",
-				r.group.agno, r.position(), len(all), ErrStuck)
+	switch {
+	case len(fresh) > 0:
+		r.advance(fresh)
+		if !r.done {
+			r.goOn(&fresh[len(fresh)-1])
 		}
-		r.goOn(&fresh[len(fresh)-1])
+	case r.done:
+	case ends:
+		r.low = ioctl.FSMapKey{Device: r.low.Device, Physical: all[len(all)-1].Physical + all[len(all)-1].Length}
+		r.done = r.low.Physical > r.high.Physical
+	case r.isCrowd(cutOff):
+		r.crowd = &crowd{expect: keyOf(&cutOff[0])}
+	default:
+		return nil, r.stuck(len(all))
 	}
-	if !ordered || len(r.early) > 0 {
+	if !ordered {
 		return r.reorder(fresh)
 	}
-	return fresh, nil
+	return r.settle(fresh)
+}
+
+// settle returns an ordered batch, with those records in it that came too early.
+func (r *reader) settle(batch []ioctl.FSMapRecord) ([]ioctl.FSMapRecord, error) {
+	if len(r.early) > 0 {
+		return r.reorder(batch)
+	}
+	return batch, nil
+}
+
+// call makes one call into the buffer.
+func (r *reader) call(low ioctl.FSMapKey) error {
+	err := r.fs.FSMap(low, r.high, r.buf)
+	if errors.Is(err, ioctl.ErrCorrupt) {
+		return &CorruptError{AGNo: r.group.agno, Reached: r.position(), Err: err}
+	}
+	return err
+}
+
+func (r *reader) stuck(n int) error {
+	return fmt.Errorf("read space mappings of AG %d at block %d: %d records in one call: %w",
+		r.group.agno, r.position(), n, ErrStuck)
+}
+
+// advance notes that records, in order, are handed out.
+func (r *reader) advance(recs []ioctl.FSMapRecord) {
+	last := keyOf(&recs[len(recs)-1])
+	n := len(recs) - 1
+	for n > 0 {
+		if key := keyOf(&recs[n-1]); !key.sameGroup(last) {
+			break
+		}
+		n--
+	}
+	if n == 0 && r.any && r.last.sameGroup(last) {
+		r.run += len(recs)
+	} else {
+		r.run, r.first = len(recs)-n, keyOf(&recs[n])
+	}
+	r.last, r.any = last, true
+	r.lastRec = recs[len(recs)-1]
 }
 
 // position is the block at which the next call reads.
@@ -135,8 +189,8 @@ func (r *reader) position() ioctl.AGBlock {
 
 // goOn sets the low key to go on after a record.
 func (r *reader) goOn(rec *ioctl.FSMapRecord) {
-	if r.behind {
-		r.low = lowKeyAfter(rec, r.low.Device, 1<<r.group.shift)
+	if r.reflink {
+		r.low = atOwnerOf(rec, r.low.Device, 1<<r.group.shift)
 	} else {
 		r.low = ioctl.FSMapKey{Device: r.low.Device, Physical: rec.Physical}
 	}
@@ -172,20 +226,21 @@ func (r *reader) isEarly(key recordKey) bool {
 	return slices.ContainsFunc(r.early, func(e ioctl.FSMapRecord) bool { return keyOf(&e) == key })
 }
 
-// cut returns the longest prefix whose last record is below all that follow it.
-func cut(recs []ioctl.FSMapRecord) []ioctl.FSMapRecord {
+// cut splits a batch behind the last record that is below all that follow it.
+func cut(recs []ioctl.FSMapRecord) (keep, cutOff []ioctl.FSMapRecord) {
 	if len(recs) == 0 {
-		return recs
+		return recs, nil
 	}
 	least := keyOf(&recs[len(recs)-1])
 	for i := len(recs) - 2; i >= 0; i-- {
 		key := keyOf(&recs[i])
 		if key.compare(least) < 0 {
-			return recs[:i+1]
+			return recs[:i+1], recs[i+1:]
 		}
 		// Of equal keys both are read again or none.
+		least = key
 	}
-	return recs[:0]
+	return recs[:0], recs
 }
 
 func compareRecords(a, b ioctl.FSMapRecord) int { return keyOf(&a).compare(keyOf(&b)) }
