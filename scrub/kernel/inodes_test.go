@@ -76,7 +76,9 @@ func TestCorruptCoreOfAnInode(t *testing.T) {
 		find(k, core, ioctl.ScrubCorrupt)
 		find(k, kernel.Object{Type: ioctl.ScrubTypeBMBTD, Ino: 140, Gen: 5}, ioctl.ScrubXCorrupt)
 		if !loadable {
-			k.OnBulkstat = func(ioctltest.BulkRequest) ([]ioctl.BulkstatRecord, ioctl.Ino, unix.Errno) { return nil, 0, unix.EUCLEAN }
+			k.OnBulkstat = func(ioctltest.BulkRequest) ([]ioctl.BulkstatRecord, ioctl.Ino, unix.Errno) {
+				return nil, 0, unix.EUCLEAN
+			}
 		}
 		results, err := s.Inode(t.Context(), 140, 5, unix.S_IFREG, nil)
 		require.NoError(t, err)

@@ -152,7 +152,9 @@ func TestVectorsAndSingleCallsAgree(t *testing.T) {
 				return verdicts[req.Type], 0
 			}
 			if !loadable {
-				k.OnBulkstat = func(ioctltest.BulkRequest) ([]ioctl.BulkstatRecord, ioctl.Ino, unix.Errno) { return nil, 0, unix.EUCLEAN }
+				k.OnBulkstat = func(ioctltest.BulkRequest) ([]ioctl.BulkstatRecord, ioctl.Ino, unix.Errno) {
+					return nil, 0, unix.EUCLEAN
+				}
 			}
 			if !vectors {
 				k.OnScrubVec = func(ioctltest.ScrubVecRequest) unix.Errno { return unix.ENOTTY }
