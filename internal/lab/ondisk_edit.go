@@ -113,6 +113,16 @@ func (t *Tree[R]) Insert(rec R, keys Keys) error {
 		if err != nil {
 			return err
 		}
+		if n.count == n.max && at == n.count {
+			// Between two leaves: the other one may have room.
+			next, nextPath, err := t.nextLeaf(path)
+			if err != nil {
+				return err
+			}
+			if next != nil {
+				n, path, at = next, nextPath, 0
+			}
+		}
 		if n.count == n.max {
 			return fmt.Errorf("%s: insert %s into block %d: %w", t, rec, n.block, ErrLeafFull)
 		}
@@ -166,6 +176,32 @@ func (t *Tree[R]) search(rec R) (*treeNode, []treeStep, int, error) {
 		at++
 	}
 	return n, path, at, nil
+}
+
+// nextLeaf returns the leaf to the right of the one at the end of path, nil
+// if there is none.
+func (t *Tree[R]) nextLeaf(path []treeStep) (*treeNode, []treeStep, error) {
+	for depth := len(path) - 1; depth >= 0; depth-- {
+		n, err := t.parent(path, depth, len(path)-depth)
+		if err != nil {
+			return nil, nil, err
+		}
+		if path[depth].child+1 >= n.count {
+			continue
+		}
+		next := append(slices.Clone(path[:depth]), treeStep{block: n.block, child: path[depth].child + 1})
+		for {
+			child, err := t.node(t.ptr(n, next[len(next)-1].child), n.level-1)
+			if err != nil {
+				return nil, nil, err
+			}
+			if child.level == 0 {
+				return child, next, nil
+			}
+			n, next = child, append(next, treeStep{block: child.block})
+		}
+	}
+	return nil, nil, nil
 }
 
 // resize changes the number of records of a leaf and writes it. The extent
@@ -239,15 +275,6 @@ func (t *Tree[R]) setPtr(n *treeNode, i int, block uint64) error {
 		binary.BigEndian.PutUint32(n.data[n.ptrBase+i*4:], uint32(block))
 	}
 	return t.img.write(n.object, false)
-}
-
-// room tells how many records the leaf of a location could still take.
-func (t *Tree[R]) room(rec R) (int, error) {
-	n, _, _, err := t.search(rec)
-	if err != nil {
-		return 0, err
-	}
-	return n.max - n.count, nil
 }
 
 // AdjustFree changes the free space counters of a group and of the

@@ -322,7 +322,7 @@ func editAndUndo[R lab.Record](t *testing.T, img *lab.Image, tree *lab.Tree[R], 
 		changed[i] = inPlace(e.Rec)
 		assert.Equal(t, changed, values(), "one record is different")
 		require.NoError(t, tree.Set(e.Location, e.Rec, lab.FixKeys))
-		assert.Equal(t, want, values())
+		assert.Equal(t, want, values(), "and has its old value again")
 
 		if err := tree.Delete(e.Location, lab.FixKeys); err == nil {
 			require.NoError(t, tree.Check())

@@ -22,8 +22,12 @@ func xfsDB(t *testing.T, image string, cmds ...string) string {
 	for _, c := range cmds {
 		args = append(args, "-c", c)
 	}
-	out, err := exec.Command("xfs_db", append(args, image)...).CombinedOutput()
-	require.NoError(t, err, "xfs_db %q: %s", cmds, out)
+	// Complaints about damage go to stderr, in the middle of a line.
+	cmd := exec.Command("xfs_db", append(args, image)...)
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	require.NoError(t, err, "xfs_db %q: %s%s", cmds, out, &complaints)
 	return string(out)
 }
 
