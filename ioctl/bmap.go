@@ -131,7 +131,7 @@ func (fs *FS) Bmap(fd int, fork Fork, buf *BmapBuffer) error {
 }
 
 // BmapRange is [FS.Bmap] for the extents that touch length sectors of the fork from start on. Records
-// are cut to the range.
+// are cut to the range, rounded out to fs blocks.
 func (fs *FS) BmapRange(fd int, fork Fork, start, length DAddr, buf *BmapBuffer) error {
 	if err := fs.enter(); err != nil {
 		return err
@@ -162,13 +162,19 @@ func (fs *FS) bmap(fd int, fork Fork, start, length DAddr, buf *BmapBuffer) erro
 	if head.Entries < 0 || int(head.Entries) > buf.Cap() {
 		return fmt.Errorf("bmap of a file of %s: %w: %d records in a buffer for %d", fs.path, ErrMalformed, head.Entries, buf.Cap())
 	}
+	full := int(head.Entries) == buf.Cap()
+	// What lies just behind the range is told too, cut to no length at all.
 	buf.n = int(head.Entries)
+	for buf.n > 0 && buf.mem[buf.n].Length == 0 {
+		buf.n--
+		full = false
+	}
 	if buf.n == 0 {
 		buf.complete = true
 		return nil
 	}
 	last := &buf.mem[buf.n]
 	buf.next = last.Offset + last.Length
-	buf.complete = buf.n < buf.Cap() || last.Flags.Has(BmapLast)
+	buf.complete = !full || last.Flags.Has(BmapLast) || buf.next >= start+length
 	return nil
 }

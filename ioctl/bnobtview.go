@@ -51,6 +51,16 @@ func (fs *FS) OpenBnobtView() (*BnobtView, error) {
 // thread, which makes the Go runtime end it.
 func (v *BnobtView) serve(started chan<- unix.Errno) {
 	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The main thread would not end, and what others see of the process are its capabilities.
+		// While it is locked here, another goroutine runs on another thread.
+		moved := make(chan unix.Errno)
+		go v.serve(moved)
+		errno := <-moved
+		runtime.UnlockOSThread()
+		started <- errno
+		return
+	}
 	kernel, errno := v.fs.kernel.DropAdmin()
 	started <- errno
 	if errno != 0 {

@@ -155,7 +155,9 @@ func (b *bulkBuffer[R]) head() *abi.BulkReq {
 //
 // Source: man 2 ioctl_xfs_bulkstat; fs/xfs/xfs_itable.c.
 func (fs *FS) Bulkstat(req *BulkRequest, buf *BulkstatBuffer) (int, error) {
-	return bulk(fs, opBulkstat, abi.ReqBulkstat, req, &buf.bulkBuffer)
+	var err error
+	buf.n, err = fs.bulk(opBulkstat, abi.ReqBulkstat, req, buf.head(), buf.size)
+	return buf.n, err
 }
 
 // Inumbers returns the next records of the inobt, and how many. 0 without an error is the end.
@@ -166,23 +168,24 @@ func (fs *FS) Bulkstat(req *BulkRequest, buf *BulkstatBuffer) (int, error) {
 //
 // Source: man 2 ioctl_xfs_inumbers; fs/xfs/xfs_itable.c.
 func (fs *FS) Inumbers(req *BulkRequest, buf *InumbersBuffer) (int, error) {
-	return bulk(fs, opInumbers, abi.ReqInumbers, req, &buf.bulkBuffer)
+	var err error
+	buf.n, err = fs.bulk(opInumbers, abi.ReqInumbers, req, buf.head(), buf.size)
+	return buf.n, err
 }
 
-func bulk[R any](fs *FS, op *operation, ioc uintptr, req *BulkRequest, buf *bulkBuffer[R]) (int, error) {
+// bulk fills the records behind head, of which size fit, and returns how many there are.
+func (fs *FS) bulk(op *operation, ioc uintptr, req *BulkRequest, head *abi.BulkReq, size int) (int, error) {
 	if err := fs.enter(); err != nil {
 		return 0, err
 	}
 	defer fs.leave()
-	count := buf.size
+	count := size
 	if req.Limit > 0 {
 		count = min(count, req.Limit)
 	}
-	buf.n = 0
-	head := buf.head()
 	*head = abi.BulkReq{Ino: uint64(req.Ino), Flags: uint32(req.Flags), ICount: uint32(count), AGNo: uint32(req.AGNo)}
 	_, errno := fs.ioctl(fs.fd, ioc, unsafe.Pointer(head))
-	runtime.KeepAlive(buf)
+	runtime.KeepAlive(head)
 	if errno != 0 {
 		if req.Flags&BulkAGNo != 0 {
 			return 0, fs.failAG(op, req.AGNo, errno)
@@ -192,9 +195,8 @@ func bulk[R any](fs *FS, op *operation, ioc uintptr, req *BulkRequest, buf *bulk
 	if int64(head.OCount) > int64(count) {
 		return 0, fmt.Errorf("%s of %s: %w: %d records in a buffer for %d", op.name, fs.path, ErrMalformed, head.OCount, count)
 	}
-	buf.n = int(head.OCount)
 	req.Ino = Ino(head.Ino)
-	return buf.n, nil
+	return int(head.OCount), nil
 }
 
 // AllocatedInodes calls yield for each allocated inode of the record until it returns false.

@@ -17,11 +17,12 @@ import (
 // changes about it. All methods may be called by several goroutines at once; buffers passed to them
 // may not be shared between calls in flight.
 type FS struct {
-	kernel Kernel
-	path   string
-	fd     int // the root directory, or a directory of a bind mount when privileges lack
-	st     Statx
-	fsid   [8]byte
+	kernel    Kernel
+	path      string
+	fd        int // the root directory, or a directory of a bind mount when privileges lack
+	st        Statx
+	fsid      [8]byte
+	openedGen Gen // of the directory that was opened
 
 	// root and rootGen are the root directory, 0 when it could not be looked up; rootOK says that fd
 	// is open on it.
@@ -104,6 +105,11 @@ func (fs *FS) moveToRoot(opened Ino) error {
 	switch {
 	case errors.Is(err, ErrPrivilege):
 		return nil
+	case errors.Is(err, ErrCorrupt) && fs.st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
+		// One bad inobt record can keep BULKSTAT from all inodes of its group. What is
+		// mounted here is then taken for the root: a bind mount of another directory
+		// would be a wrong guess that costs the health monitor and the lock.
+		root, gen = opened, fs.openedGen
 	case err != nil:
 		return err
 	}
@@ -126,6 +132,10 @@ func (fs *FS) lookupRoot() (Ino, Gen, error) {
 	req := BulkRequest{Ino: abi.BulkIReqSpecialRoot, Flags: BulkSpecial}
 	buf := NewBulkstatBuffer(1)
 	n, err := fs.Bulkstat(&req, buf)
+	var e *Error
+	if errors.As(err, &e) && e.Errno == unix.EINVAL {
+		e.Unsupported = &UnsupportedFeatureError{Feature: "BULKSTAT here", Reason: "the kernel refuses it on an idmapped mount"}
+	}
 	if err != nil {
 		return 0, 0, err
 	}

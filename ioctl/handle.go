@@ -34,7 +34,7 @@ func (fs *FS) loadFSID() error {
 	if errno != 0 {
 		return fs.fail(opHandle, errno)
 	}
-	fs.fsid = args.handle.FSID
+	fs.fsid, fs.openedGen = args.handle.FSID, Gen(args.handle.Gen)
 	return nil
 }
 

@@ -162,12 +162,15 @@ func (m *HealthMonitor) Next(ctx context.Context) ([]HealthEvent, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	expired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		// A deadline in the past ends the read; an error means that it has ended by Close.
+		defer close(expired)
+		// A deadline in the past ends the read; an error means that Close has ended it.
 		_ = m.file.SetReadDeadline(time.Unix(1, 0))
 	})
 	defer func() {
 		if !stop() {
+			<-expired
 			_ = m.file.SetReadDeadline(time.Time{})
 		}
 	}()

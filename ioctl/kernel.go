@@ -47,8 +47,14 @@ var emptyPath [1]byte
 
 // Open opens path with O_CLOEXEC and O_LARGEFILE added.
 func (SystemKernel) Open(path string, flags int) (int, unix.Errno) {
-	fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_LARGEFILE, 0)
-	return fd, asErrno(err)
+	errno := unix.EINTR
+	fd := -1
+	for i := 0; errno == unix.EINTR && i < maxInterrupts; i++ {
+		var err error
+		fd, err = unix.Open(path, flags|unix.O_CLOEXEC|unix.O_LARGEFILE, 0)
+		errno = asErrno(err)
+	}
+	return fd, errno
 }
 
 // Close closes fd.

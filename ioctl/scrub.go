@@ -343,7 +343,7 @@ type ScrubVecEntry struct {
 // An entry of type [ScrubTypeBarrier] ends the vector if an entry before it failed (other than with EBUSY,
 // ENOENT or EUSERS) or found one of the barrier's flags; what follows does not run. The error returned is
 // that of the call as a whole; those of the entries are in v. A vector of more than [MaxScrubVec]
-// entries is refused with ENOMEM, as the kernel does. The rest is cut to [MaxScrubRest].
+// entries is refused with E2BIG. The rest is cut to [MaxScrubRest].
 //
 // Errors: [ErrNotSupported] before Linux 6.10 or without online scrub; [ErrPrivilege].
 //
@@ -359,7 +359,7 @@ func (fs *FS) ScrubVecFD(fd int, ino Ino, gen Gen, agno AGNumber, rest time.Dura
 	}
 	defer fs.leave()
 	if len(v) > MaxScrubVec {
-		return fs.fail(opScrubVec, unix.ENOMEM)
+		return fs.fail(opScrubVec, unix.E2BIG)
 	}
 	args := fs.scrubs.Get().(*scrubArgs)
 	defer fs.scrubs.Put(args)

@@ -17,7 +17,8 @@ type BmapRequest struct {
 }
 
 // DefaultBmap answers from the model: the extents that touch the range, cut to it, split where SHARED
-// begins and ends if the inode has the reflink flag. LAST is set on the last extent of the fork.
+// begins and ends if the inode has the reflink flag. LAST is set on the last extent of the fork, unless
+// the range or the buffer ends with it.
 func (k *Kernel) DefaultBmap(req BmapRequest) ([]ioctl.BmapRecord, unix.Errno) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -35,55 +36,73 @@ func (k *Kernel) DefaultBmap(req BmapRequest) ([]ioctl.BmapRecord, unix.Errno) {
 	if req.Fork == ioctl.AttrFork {
 		fork = i.Attr
 	}
-	q := bmapQuery{m: m, inode: i, fork: req.Fork, count: req.Count, start: uint64(m.Geometry.DAddrToBlocks(req.Start))}
-	q.end = q.start + m.Geometry.DAddrToBlocks(min(req.Length, math.MaxInt64-req.Start)+ioctl.DAddr(m.Geometry.BlockSize>>ioctl.SectorShift)-1)
+	g := &m.Geometry
+	q := bmapQuery{m: m, inode: i, fork: req.Fork, count: req.Count, end: min(req.Length, math.MaxInt64-req.Start) + req.Start}
+	q.first = g.DAddrToBlocks(req.Start)
+	q.behind = q.first + g.DAddrToBlocks(q.end-req.Start+ioctl.DAddr(g.BlockSize>>ioctl.SectorShift)-1)
 	for n, e := range fork {
-		if !q.extent(e) {
-			return q.out, 0
+		if e.Offset+uint64(e.Length) <= q.first {
+			continue
 		}
-		if n == len(fork)-1 && len(q.out) > 0 {
+		e = q.cut(e)
+		if q.extent(e) {
+			break
+		}
+		if n == len(fork)-1 {
 			q.out[len(q.out)-1].Flags |= ioctl.BmapLast
+		}
+		if e.Offset+uint64(e.Length) >= q.behind {
+			break
 		}
 	}
 	return q.out, 0
 }
 
-// bmapQuery is one call in the making. start and end are in fs blocks of the fork.
+// bmapQuery is one call in the making.
 type bmapQuery struct {
-	m          *Model
-	inode      *Inode
-	fork       ioctl.Fork
-	count      int
-	start, end uint64
-	out        []ioctl.BmapRecord
+	m             *Model
+	inode         *Inode
+	fork          ioctl.Fork
+	count         int
+	first, behind uint64      // the range in fs blocks
+	end           ioctl.DAddr // the end of the range in sectors
+	out           []ioctl.BmapRecord
 }
 
-// extent tells an extent, in pieces that are shared or not. It returns false when the range or the buffer ends.
-func (q *bmapQuery) extent(e Extent) bool {
-	if e.Offset >= q.end {
-		return false
+// cut limits an extent to the range. One behind it keeps no length, but is told nevertheless.
+func (q *bmapQuery) cut(e Extent) Extent {
+	if e.Offset >= q.behind {
+		e.Length = 0
+		return e
 	}
-	if cut := max(q.start, e.Offset) - e.Offset; cut > 0 {
-		if cut >= uint64(e.Length) {
+	if e.Offset < q.first {
+		n := q.first - e.Offset
+		e.Offset, e.AGBno, e.Length = e.Offset+n, e.AGBno+ioctl.AGBlock(n), e.Length-ioctl.AGBlock(n)
+	}
+	e.Length = ioctl.AGBlock(min(uint64(e.Length), q.behind-e.Offset))
+	return e
+}
+
+// extent tells an extent, in pieces that are shared or not. It returns whether the range or the buffer
+// ended with a piece.
+func (q *bmapQuery) extent(e Extent) (full bool) {
+	for {
+		length, shared := q.piece(e)
+		r := q.record(e, length, shared)
+		q.out = append(q.out, r)
+		if r.Offset+r.Length >= q.end || len(q.out) >= q.count {
 			return true
 		}
-		e.Offset, e.AGBno, e.Length = e.Offset+cut, e.AGBno+ioctl.AGBlock(cut), e.Length-ioctl.AGBlock(cut)
-	}
-	e.Length = ioctl.AGBlock(min(uint64(e.Length), q.end-e.Offset))
-	for e.Length > 0 {
-		if len(q.out) >= q.count {
+		e.Offset, e.AGBno, e.Length = e.Offset+uint64(length), e.AGBno+length, e.Length-length
+		if e.Length == 0 {
 			return false
 		}
-		length, shared := q.piece(e)
-		q.out = append(q.out, q.record(e, length, shared))
-		e.Offset, e.AGBno, e.Length = e.Offset+uint64(length), e.AGBno+length, e.Length-length
 	}
-	return len(q.out) < q.count
 }
 
 // piece returns how long the start of an extent is alike.
 func (q *bmapQuery) piece(e Extent) (length ioctl.AGBlock, shared bool) {
-	if e.Unwritten || e.Delalloc || !q.inode.Reflink || q.fork != ioctl.DataFork {
+	if e.Length == 0 || e.Unwritten || e.Delalloc || !q.inode.Reflink || q.fork != ioctl.DataFork {
 		return e.Length, false
 	}
 	is := func(agbno ioctl.AGBlock) bool { return q.m.isShared(Range{e.AGNo, agbno, 1}) }

@@ -104,7 +104,7 @@ func (m *Model) fsmap(req FSMapRequest) ([]ioctl.FSMapRecord, unix.Errno) {
 	if req.Count == 0 {
 		q.count = math.MaxInt
 	}
-	q.next = req.Low.Physical + req.Low.Length
+	q.next = req.Low.Physical.DAddr().Bytes() + req.Low.Length.DAddr().Bytes()
 	low := req.Low
 	more := false
 	devices := []uint32{dataDev}
@@ -132,7 +132,14 @@ func (m *Model) fsmap(req FSMapRequest) ([]ioctl.FSMapRecord, unix.Errno) {
 		}
 		q.dev = dev
 		if dev == dataDev {
-			more = q.dataDevice(low, high, req.Unprivileged || m.NoAdmin || !m.Geometry.Has(ioctl.FlagRmapbt))
+			if !knownOwner(low) {
+				return nil, unix.EINVAL
+			}
+			var errno unix.Errno
+			more, errno = q.dataDevice(low, high, req.Unprivileged || m.NoAdmin || !m.Geometry.Has(ioctl.FlagRmapbt))
+			if errno != 0 {
+				return nil, errno
+			}
 		} else {
 			more = q.logDevice(low)
 		}
@@ -142,6 +149,12 @@ func (m *Model) fsmap(req FSMapRequest) ([]ioctl.FSMapRecord, unix.Errno) {
 		q.out[n-1].Flags |= ioctl.FSMapLast
 	}
 	return q.out, 0
+}
+
+// knownOwner says whether the kernel knows a key's special owner. 0 and ^0 are ends of a range.
+func knownOwner(k ioctl.FSMapKey) bool {
+	_, known := diskOwners[ioctl.FSMapOwner(k.Owner)]
+	return known || !k.Flags.Has(ioctl.FSMapSpecialOwner) || k.Owner == 0 || k.Owner == math.MaxUint64
 }
 
 // keysInOrder says whether the kernel takes these keys.
@@ -156,31 +169,32 @@ func keysInOrder(low, high ioctl.FSMapKey) bool {
 	if high.Length != 0 && high.Length != math.MaxUint64 {
 		return false
 	}
-	return cmp.Or(cmp.Compare(low.Device, high.Device), cmp.Compare(low.Physical, high.Physical),
-		cmp.Compare(low.Owner, high.Owner), cmp.Compare(low.Offset, high.Offset)) < 0
+	return cmp.Or(cmp.Compare(low.Device, high.Device), cmp.Compare(low.Physical.DAddr(), high.Physical.DAddr()),
+		cmp.Compare(low.Owner, high.Owner), cmp.Compare(low.Offset.DAddr(), high.Offset.DAddr())) < 0
 }
 
 // dataDevice tells the groups from low to high. It returns whether the buffer was full before the end.
-func (q *fsmapQuery) dataDevice(low, high ioctl.FSMapKey, unprivileged bool) (full bool) {
+func (q *fsmapQuery) dataDevice(low, high ioctl.FSMapKey, unprivileged bool) (full bool, errno unix.Errno) {
 	g := &q.m.Geometry
 	size := g.BlocksToBytes(g.DataBlocks)
 	if low.Physical >= size {
-		return false
+		return false, 0
 	}
-	q.end = min(size-1, high.Physical) + 1
+	q.end = (min(size-1, high.Physical).DAddr() + 1).Bytes()
 	start := low.Physical
 	q.low = rmapKey{owner: low.Owner, offset: packOffset(uint64(low.Offset)>>g.BlockLog(), low.Flags)}
 	if low.Flags.Has(ioctl.FSMapSpecialOwner) {
 		q.low.owner = specialToDisk(ioctl.FSMapOwner(low.Owner))
 	}
-	if q.resume = low.Length > 0; q.resume {
-		last := ioctl.FSMapRecord{Flags: low.Flags}
-		if last.Shareable() && g.Has(ioctl.FlagReflink) {
-			q.low.offset += g.BytesToBlocks(low.Length)
+	if done := g.BytesToBlocks(low.Length); done > 0 {
+		q.resume = true
+		const unshareable = ioctl.FSMapAttrFork | ioctl.FSMapExtentMap | ioctl.FSMapPrealloc
+		if low.Flags&unshareable == 0 && q.low.owner>>63 == 0 && g.Has(ioctl.FlagReflink) {
+			q.low.offset += done
 		} else {
 			q.low.owner, q.low.offset = 0, 0
-			if start += low.Length; start >= size {
-				return false
+			if start += g.BlocksToBytes(done); start >= size {
+				return false, 0
 			}
 		}
 	}
@@ -200,12 +214,16 @@ func (q *fsmapQuery) dataDevice(low, high ioctl.FSMapKey, unprivileged bool) (fu
 				top.offset = packOffset(uint64(high.Offset)>>g.BlockLog(), high.Flags)
 			}
 		}
+		// A continuation that is past the high key in the same group is refused.
+		if q.low.compare(top) > 0 {
+			return false, unix.EINVAL
+		}
 		if full = q.group(agno, top, unprivileged); full {
-			return true
+			return true, 0
 		}
 		q.low, q.resume = rmapKey{}, false
 	}
-	return q.gap(q.end)
+	return q.gap(q.end), 0
 }
 
 // group tells the records of one group that touch the keys.

@@ -212,8 +212,8 @@ func (m *Model) Derive() {
 		m.addForks(m.Inodes[ino])
 	}
 	m.SortRmaps()
-	m.Shared = m.overlaps()
-	m.Free = m.gaps()
+	m.DeriveShared()
+	m.DeriveFree()
 }
 
 func (m *Model) addSpecial(agno ioctl.AGNumber, agbno, length ioctl.AGBlock, owner ioctl.FSMapOwner) {
@@ -251,8 +251,8 @@ func (m *Model) SortRmaps() {
 	slices.SortStableFunc(m.Rmaps, func(a, b Rmap) int { return compareRmaps(&a, &b) })
 }
 
-// gaps returns what no rmap covers.
-func (m *Model) gaps() []Range {
+// DeriveFree makes Free what no rmap covers.
+func (m *Model) DeriveFree() {
 	var free []Range
 	for agno := range ioctl.AGNumber(m.Geometry.AGCount) {
 		next, end := ioctl.AGBlock(0), m.Geometry.AGLength(agno)
@@ -270,13 +270,14 @@ func (m *Model) gaps() []Range {
 			free = append(free, Range{agno, next, end - next})
 		}
 	}
-	return free
+	m.Free = free
 }
 
-// overlaps returns what two or more rmaps of written data cover.
-func (m *Model) overlaps() []Range {
+// DeriveShared makes Shared what two or more rmaps of written data cover.
+func (m *Model) DeriveShared() {
+	m.Shared = nil
 	if !m.Geometry.Has(ioctl.FlagReflink) {
-		return nil
+		return
 	}
 	var shared []Range
 	for agno := range ioctl.AGNumber(m.Geometry.AGCount) {
@@ -306,7 +307,7 @@ func (m *Model) overlaps() []Range {
 			}
 		}
 	}
-	return shared
+	m.Shared = shared
 }
 
 // rmapOwner returns the owner as the rmapbt has it on disk, which decides the order.
