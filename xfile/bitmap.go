@@ -2,30 +2,39 @@ package xfile
 
 import "math/bits"
 
-// bitmap says which pages of a file are held. One bit a page: 3.5 GB of
-// records cost 107 KiB of heap.
+// bitmap says which pages of a file are held. It costs a bit for each page, in
+// pieces that are made when the first page in them is held: 3.5 GB of records
+// cost 108 KiB of heap, and so does a single record at the end of a long hole.
 type bitmap struct {
-	words []uint64
-	count int64 // bits set
+	pieces []*[pieceWords]uint64 // nil: no bit set
+	count  int64                 // bits set
 }
 
-func (m *bitmap) has(i int64) bool {
-	w := i >> 6
-	return w < int64(len(m.words)) && m.words[w]&(1<<uint(i&63)) != 0
+const (
+	pieceWords = 512
+	pieceBits  = pieceWords * 64
+)
+
+// word returns the 64 bits around bit i.
+func (m *bitmap) word(i int64) uint64 {
+	if p := i / pieceBits; p < int64(len(m.pieces)) && m.pieces[p] != nil {
+		return m.pieces[p][i%pieceBits/64]
+	}
+	return 0
 }
 
 // set sets the bits of [i, j) and returns how many were clear.
-func (m *bitmap) set(i, j int64) int64 {
-	if j <= i {
-		return 0
-	}
-	for int64(len(m.words)) < (j+63)>>6 {
-		m.words = append(m.words, 0)
-	}
-	var n int64
+func (m *bitmap) set(i, j int64) (n int64) {
 	for i < j {
+		p := i / pieceBits
+		for int64(len(m.pieces)) <= p {
+			m.pieces = append(m.pieces, nil)
+		}
+		if m.pieces[p] == nil {
+			m.pieces[p] = new([pieceWords]uint64)
+		}
+		w := &m.pieces[p][i%pieceBits/64]
 		mask, next := wordMask(i, j)
-		w := &m.words[i>>6]
 		n += int64(bits.OnesCount64(mask &^ *w))
 		*w |= mask
 		i = next
@@ -35,12 +44,18 @@ func (m *bitmap) set(i, j int64) int64 {
 }
 
 // clear clears the bits of [i, j) and returns how many were set.
-func (m *bitmap) clear(i, j int64) int64 {
-	j = min(j, int64(len(m.words))<<6)
-	var n int64
+func (m *bitmap) clear(i, j int64) (n int64) {
 	for i < j {
+		p := i / pieceBits
+		if p >= int64(len(m.pieces)) {
+			break
+		}
+		if m.pieces[p] == nil {
+			i = (p + 1) * pieceBits
+			continue
+		}
+		w := &m.pieces[p][i%pieceBits/64]
 		mask, next := wordMask(i, j)
-		w := &m.words[i>>6]
 		n += int64(bits.OnesCount64(mask & *w))
 		*w &^= mask
 		i = next
@@ -49,17 +64,21 @@ func (m *bitmap) clear(i, j int64) int64 {
 	return n
 }
 
-// next returns the first page in [i, j) whose bit is as wanted, or j.
+// next returns the first bit in [i, j) that is as wanted, or j.
 func (m *bitmap) next(i, j int64, want bool) int64 {
 	for i < j {
-		var w uint64
-		if x := i >> 6; x < int64(len(m.words)) {
-			w = m.words[x]
-		} else if !want {
-			return i
-		} else {
-			return j
+		p := i / pieceBits
+		if p >= int64(len(m.pieces)) || m.pieces[p] == nil {
+			if !want {
+				return i
+			}
+			if p >= int64(len(m.pieces)) {
+				return j
+			}
+			i = (p + 1) * pieceBits
+			continue
 		}
+		w := m.word(i)
 		if !want {
 			w = ^w
 		}

@@ -12,11 +12,11 @@ import (
 // unnamed file failed, or someone cut the file short.
 type FaultError struct {
 	Purpose string // the [Options.Name] of the file
-	Offset  int64  // of the byte that was touched
+	Offset  int64  // of the page in bytes
 }
 
 func (e *FaultError) Error() string {
-	return fmt.Sprintf("access byte %d of %s: mapped page cannot be read or written", e.Offset, e.Purpose)
+	return fmt.Sprintf("access the page at %d of %s: cannot be read or written", e.Offset, e.Purpose)
 }
 
 // Guard calls work and returns its error; a fault on a page of any xfile in
@@ -97,7 +97,7 @@ func (m *mappings) find(addr uintptr) *FaultError {
 	defer m.mu.Unlock()
 	for start, r := range m.all {
 		if addr >= start && addr-start < r.length {
-			return &FaultError{Purpose: r.file.name, Offset: r.off + int64(addr-start)}
+			return &FaultError{Purpose: r.file.name, Offset: pageDown(r.off + int64(addr-start))}
 		}
 	}
 	return nil

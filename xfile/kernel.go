@@ -14,6 +14,7 @@ type kernel struct {
 	unlink      func(path string) error
 	fallocate   func(fd int, mode uint32, off, length int64) error
 	mmap        func(fd int, off int64, length uintptr, prot, flags int) (unsafe.Pointer, error)
+	madvise     func(b []byte, advice int) error
 	pwrite      func(fd int, b []byte, off int64) (int, error)
 	pread       func(fd int, b []byte, off int64) (int, error)
 	fstat       func(fd int, st *unix.Stat_t) error
@@ -30,6 +31,7 @@ func realKernel() *kernel {
 		mmap: func(fd int, off int64, length uintptr, prot, flags int) (unsafe.Pointer, error) {
 			return unix.MmapPtr(fd, off, nil, length, prot, flags)
 		},
+		madvise: unix.Madvise,
 		pwrite:  unix.Pwrite,
 		pread:   unix.Pread,
 		fstat:   unix.Fstat,

@@ -37,7 +37,7 @@ func partition[T any](t *team, s []T, classes int, classify classifier[T]) (boun
 	copy(left, bounds)
 	workers := t.size
 	for remain := len(s); remain > 0; {
-		if remain < minShare*workers {
+		if remain < t.minShare*workers {
 			workers = 1
 		}
 		if t.stopped() {
@@ -47,6 +47,9 @@ func partition[T any](t *team, s []T, classes int, classify classifier[T]) (boun
 		err := t.run(workers, func(w int) error {
 			p := &parts[w]
 			p.divide(left, bounds, w, workers)
+			for c := range left {
+				p.heads[c] = newStream(t.read)
+			}
 			return distribute(t, s, p, classify)
 		})
 		if err != nil {
@@ -70,17 +73,18 @@ func partition[T any](t *team, s []T, classes int, classify classifier[T]) (boun
 	return bounds, nil
 }
 
-// minShare is how many records make a worker worth its start.
-const minShare = 16 << 10
-
 // countClasses returns the bounds that partition returns.
 func countClasses[T any](t *team, s []T, classes int, classify classifier[T]) ([]int, error) {
-	workers := min(t.size, len(s)/minShare+1)
+	workers := min(t.size, len(s)/t.minShare+1)
 	counts := make([][maxClasses]int, workers)
 	err := t.run(workers, func(w int) error {
 		mine := s[len(s)*w/workers : len(s)*(w+1)/workers]
 		var class [classBatch]uint8
+		sweep, block := newStream(t.read), blockFor[T](workers)
 		for i := 0; i < len(mine); i += classBatch {
+			if i >= sweep.mark {
+				ask(t.read, mine, &sweep, i, len(mine), block)
+			}
 			if i%(classBatch<<8) == 0 && t.stopped() {
 				return t.err()
 			}
@@ -113,6 +117,7 @@ func countClasses[T any](t *team, s []T, classes int, classify classifier[T]) ([
 type parts struct {
 	classes          int
 	begin, head, end [maxClasses]int
+	heads            [maxClasses]stream
 }
 
 func (p *parts) divide(left, bounds []int, w, workers int) {
@@ -136,10 +141,15 @@ func share(n, w, workers int) int {
 // are not in place moves nothing.
 func distribute[T any](t *team, s []T, p *parts, classify classifier[T]) error {
 	var class [classBatch]uint8
+	block := blockFor[T](p.classes * t.size)
 	for moved := true; moved; {
 		moved = false
 		for c := range p.classes {
+			sweep := newStream(t.read)
 			for i := p.head[c]; i < p.end[c]; i += classBatch {
+				if i >= sweep.mark {
+					ask(t.read, s, &sweep, i, p.end[c], block)
+				}
 				if i%(classBatch<<8) < classBatch && t.stopped() {
 					return t.err()
 				}
@@ -149,6 +159,9 @@ func distribute[T any](t *team, s []T, p *parts, classify classifier[T]) error {
 					d := class[k]
 					j := p.head[d]
 					if j < p.end[d] {
+						if j >= p.heads[d].mark {
+							ask(t.read, s, &p.heads[d], j, p.end[d], block)
+						}
 						p.head[d] = j + 1
 						s[i+k], s[j] = s[j], s[i+k]
 						moved = true

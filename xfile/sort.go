@@ -71,6 +71,7 @@ func (a *Array[T]) sort(ctx context.Context, run func([]T, *team) error) error {
 		all, unmap, err = a.mapAll()
 		if err == nil {
 			defer unmap()
+			team.read = newReader(a.f.k, a.f.place, all)
 			err = run(all, team)
 		}
 	}

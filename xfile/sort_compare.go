@@ -12,10 +12,6 @@ type compareSort[T any] struct {
 }
 
 const (
-	// bigCompared is from how many bytes on a range is divided by the whole
-	// team: below, it is sorted by one worker, and ought to stay in memory
-	// while it is.
-	bigCompared = 8 << 20
 	// classesMin and classesMax bound the ranges of one division, powers of
 	// two. A division compares every record about three times for each bit, so
 	// more ranges than keep the team busy are waste.
@@ -27,7 +23,7 @@ const (
 
 // sort sorts s with the whole team.
 func (c *compareSort[T]) sort(s []T) error {
-	if len(s) < minShare || c.team.size == 1 && byteLen(s) < bigCompared {
+	if len(s) < c.team.minShare || c.team.size == 1 && byteLen(s) < c.team.bigCompared {
 		return c.alone(s)
 	}
 	tree, err := c.sample(s)
@@ -48,7 +44,7 @@ func (c *compareSort[T]) sort(s []T) error {
 		}
 		return c.sort(part)
 	}
-	return sortParts(c.team, s, spans(bounds, step), bigCompared, whole, func() func([]T) error {
+	return sortParts(c.team, s, spans(bounds, step), c.team.bigCompared, whole, func() func([]T) error {
 		return func(part []T) error { return introsort(c.team, part, c.compare) }
 	})
 }
@@ -71,7 +67,7 @@ type splitters[T any] struct {
 
 // sample takes splitters from records all over s.
 func (c *compareSort[T]) sample(s []T) (*splitters[T], error) {
-	want := max(4*c.team.size, 2*byteLen(s)/bigCompared, classesMin)
+	want := max(4*c.team.size, 2*byteLen(s)/c.team.bigCompared, classesMin)
 	want = min(1<<bits.Len(uint(want-1)), classesMax)
 	rng := rand.New(rand.NewPCG(uint64(len(s)), 0))
 	samples := make([]T, want*oversample)
@@ -79,7 +75,7 @@ func (c *compareSort[T]) sample(s []T) (*splitters[T], error) {
 		for i := range samples {
 			// In ascending order, for the sake of swapped pages.
 			lo, hi := share(len(s), i, len(samples)), share(len(s), i+1, len(samples))
-			samples[i] = s[lo+rng.IntN(hi-lo)]
+			samples[i] = s[lo+rng.IntN(max(1, hi-lo))]
 		}
 		return introsort(c.team, samples, c.compare)
 	})

@@ -10,9 +10,6 @@ type keyedSort[T any] struct {
 }
 
 const (
-	// bigKeyed is from how many bytes on a range is divided by the whole team:
-	// below, it is sorted by one worker, in its core's share of the caches.
-	bigKeyed = 4 << 20
 	// smallKeyed is up to how many records are sorted by insertion.
 	smallKeyed = 24
 	// digitBits is the log of the most buckets that one worker uses at once:
@@ -22,7 +19,7 @@ const (
 
 // sort sorts s with the whole team.
 func (k *keyedSort[T]) sort(s []T) error {
-	if len(s) < minShare {
+	if len(s) < k.team.minShare {
 		return k.team.run(1, func(int) error { return k.start()(s) })
 	}
 	low, high, err := k.extremes(s)
@@ -41,7 +38,7 @@ func (k *keyedSort[T]) sort(s []T) error {
 	if err != nil {
 		return err
 	}
-	return sortParts(k.team, s, spans(bounds, 1), bigKeyed, k.sort, k.start)
+	return sortParts(k.team, s, spans(bounds, 1), k.team.bigKeyed, k.sort, k.start)
 }
 
 // extremes returns the lowest and the highest key of s.
@@ -51,9 +48,13 @@ func (k *keyedSort[T]) extremes(s []T) (low, high uint64, err error) {
 	err = k.team.run(workers, func(w int) error {
 		lo, hi := ^uint64(0), uint64(0)
 		mine := s[share(len(s), w, workers):share(len(s), w+1, workers)]
+		sweep, block := newStream(k.team.read), blockFor[T](workers)
 		for i := range mine {
 			if i%chunkRecords == 0 && k.team.stopped() {
 				return k.team.err()
+			}
+			if i >= sweep.mark {
+				ask(k.team.read, mine, &sweep, i, len(mine), block)
 			}
 			key := k.key(&mine[i])
 			lo, hi = min(lo, key), max(hi, key)

@@ -23,7 +23,11 @@ func sortParts[T any](t *team, s []T, parts []span, big int, whole func([]T) err
 		small := parts[:n]
 		err := t.each(n, func() func(int) error {
 			sort := start()
-			return func(i int) error { return sort(s[small[i].lo:small[i].hi]) }
+			return func(i int) error {
+				part := s[small[i].lo:small[i].hi]
+				need(t.read, part)
+				return sort(part)
+			}
 		})
 		if err != nil {
 			return err

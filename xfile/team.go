@@ -8,15 +8,30 @@ import (
 
 // team is the workers of one sort.
 type team struct {
+	tuning
 	ctx  context.Context
 	size int
+	read *reader
 	stop atomic.Bool // ctx is done, or a worker failed
 }
+
+// tuning is the sizes from which on a sort goes about its work differently.
+// Tests make them small.
+type tuning struct {
+	// minShare is how many records make a worker worth its start.
+	minShare int
+	// bigKeyed and bigCompared are from how many bytes on a range is divided
+	// by the whole team. Below, it is sorted by one worker, and should fit its
+	// core's share of the caches (radix), or of memory (comparing).
+	bigKeyed, bigCompared int
+}
+
+var defaultTuning = tuning{minShare: 16 << 10, bigKeyed: 4 << 20, bigCompared: 8 << 20}
 
 // newTeam returns a team of size workers; done must be called after the last
 // use.
 func newTeam(ctx context.Context, size int) (t *team, done func()) {
-	t = &team{ctx: ctx, size: max(1, size)}
+	t = &team{tuning: defaultTuning, ctx: ctx, size: max(1, size)}
 	undo := context.AfterFunc(ctx, func() { t.stop.Store(true) })
 	return t, func() { undo() }
 }
@@ -26,7 +41,7 @@ func newTeam(ctx context.Context, size int) (t *team, done func()) {
 func (t *team) stopped() bool { return t.stop.Load() }
 
 // err is the reason for being stopped from outside, if that was it.
-func (t *team) err() error { return context.Cause(t.ctx) }
+func (t *team) err() error { return t.ctx.Err() }
 
 // run calls work for every number of the first n workers at once, each under a
 // Guard, and returns the first error. A panic of a worker goes on in the caller.

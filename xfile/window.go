@@ -20,13 +20,18 @@ const (
 	pageWindowBytes = PageSize << pageWindowShift
 	pageWindowMask  = 1<<pageWindowShift - 1
 
-	// maxFile bounds offsets so that sums of two of them do not overflow.
-	maxFile = 1 << 52
+	// maxFile bounds a file in bytes, so that the tables of windows and pages
+	// stay small even if only its last byte is used: 16 TiB, or 1 TiB where
+	// windows are small.
+	maxFile = 1 << (40 + 4*(^uintptr(0)>>63))
 )
 
 // Page returns page i in place, or nil if i is not in [0, Pages) or the file is
-// closed. The pointer stays valid until Close; it costs two loads and no lock.
-// A page between [File.PunchPages] and [File.EnsurePages] must not be touched.
+// closed. The pointer stays valid until Close; it costs a few loads and no lock.
+//
+// Only pages with space may be touched: those that AllocPages has given or a
+// write has covered, and that were not punched since, or were given space again
+// by EnsurePages.
 func (f *File) Page(i int64) *Page {
 	if uint64(i) >= uint64(f.pages.Load()) {
 		return nil
