@@ -229,9 +229,9 @@ func dinodeEdits(where string, now, then []byte) ([]Edit, error) {
 		}
 	}
 	var out []Edit
-	add := func(field string, old, new uint64) {
-		if old != new {
-			out = append(out, Edit{Where: where + ", " + field, Old: old, New: new})
+	add := func(field string, was, is uint64) {
+		if was != is {
+			out = append(out, Edit{Where: where + ", " + field, Old: was, New: is})
 		}
 	}
 	add("mode", uint64(from.core.Mode), uint64(to.core.Mode))

@@ -366,10 +366,14 @@ func TestFaultsAreRepeatableAndSelectable(t *testing.T) {
 	mid := whole.AGBno + ioctl.AGBlock(whole.BlockCount/2)
 	there := inject(lab.Fault{Class: lab.FaultRmapShorter, AGNo: &whole.AGNo, AGBno: &mid, Delta: 5})
 	assert.Equal(t, whole.AGBno, there.AGBno)
-	require.IsType(t, lab.RmapRec{}, there.Edits[0].New)
-	assert.Equal(t, whole.BlockCount-5, there.Edits[0].New.(lab.RmapRec).BlockCount)
-	log := inject(lab.Fault{Class: lab.FaultRmapRemoved, Match: func(rec any) bool { return rec.(lab.RmapRec).Owner == lab.OwnerLog }})
-	assert.EqualValues(t, lab.OwnerLog, log.Owner)
+	shorter, ok := there.Edits[0].New.(lab.RmapRec)
+	require.True(t, ok)
+	assert.Equal(t, whole.BlockCount-5, shorter.BlockCount)
+	log := inject(lab.Fault{Class: lab.FaultRmapRemoved, Match: func(rec any) bool {
+		r, ok := rec.(lab.RmapRec)
+		return ok && r.Owner == lab.OwnerLog
+	}})
+	assert.Equal(t, lab.OwnerLog, log.Owner)
 	wrong := inject(lab.Fault{Class: lab.FaultRmapOwner, Ino: ino, Owner: 4242})
 	assert.EqualValues(t, 4242, wrong.Owner)
 
@@ -396,8 +400,11 @@ func TestBothKeepsTheFreeSpaceTreesEqual(t *testing.T) {
 	path, _ := sampleImage(t, lab.SampleSpec{Seed: 13}, "-d", "agcount=2")
 	img := openImage(t, path)
 	for _, fault := range []lab.Fault{
-		{Class: lab.FaultBnoLonger, Both: true}, {Class: lab.FaultBnoShorter, Both: true}, {Class: lab.FaultBnoStart, Both: true},
-		{Class: lab.FaultFreeUsed}, {Class: lab.FaultLeak},
+		{Class: lab.FaultBnoLonger, Both: true},
+		{Class: lab.FaultBnoShorter, Both: true},
+		{Class: lab.FaultBnoStart, Both: true},
+		{Class: lab.FaultFreeUsed},
+		{Class: lab.FaultLeak},
 	} {
 		before := img.SB.FDBlocks
 		done, err := fault.Inject(img)

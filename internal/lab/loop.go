@@ -107,6 +107,24 @@ func OpenLoopFS(image, dir string, mountOpts ...string) (*LoopFS, error) {
 	return &LoopFS{image: image, dir: dir, mountOpts: mountOpts}, nil
 }
 
+// AdoptLoopFS takes over an image that is mounted on dir already. Close
+// unmounts it.
+func AdoptLoopFS(image, dir string) (*LoopFS, error) {
+	fs, err := OpenLoopFS(image, dir)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(fs.dir, &st); err != nil {
+		return nil, fmt.Errorf("adopt the mount on %s: %w", fs.dir, err)
+	}
+	if st.Type != unix.XFS_SUPER_MAGIC {
+		return nil, fmt.Errorf("adopt the mount on %s: %w", fs.dir, unix.ENODEV)
+	}
+	fs.mounted = true
+	return fs, nil
+}
+
 // Image returns the path of the backing file.
 func (fs *LoopFS) Image() string { return fs.image }
 

@@ -123,3 +123,14 @@ func TestParseMountOpts(t *testing.T) {
 	assert.EqualValues(t, unix.MS_RDONLY|unix.MS_NOATIME, flags)
 	assert.Equal(t, "norecovery,nouuid", data)
 }
+
+func TestAdoptLoopFS(t *testing.T) {
+	lab.Require(t, lab.Root, lab.Loop)
+	fs := lab.NewLoopFS(t, lab.MkfsOptions{})
+	adopted, err := lab.AdoptLoopFS(fs.Image(), fs.Dir())
+	require.NoError(t, err)
+	require.NoError(t, adopted.Unmount())
+	require.NoError(t, fs.Unmount(), "somebody else has unmounted it")
+	_, err = lab.AdoptLoopFS(fs.Image(), fs.Dir())
+	require.ErrorIs(t, err, unix.ENODEV)
+}

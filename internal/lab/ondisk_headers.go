@@ -68,11 +68,8 @@ type Superblock struct {
 	Pad                               [7]uint8
 }
 
-// Read-only compatible and incompatible feature bits of the superblock.
-const (
-	roCompatFinobt = 1 << 0
-	incompatSparse = 1 << 1
-)
+// incompatSparse is the feature bit of sparse inode chunks (XFS_SB_FEAT_INCOMPAT_SPINODES).
+const incompatSparse = 1 << 1
 
 // AGF is the header of an AG's free space (struct xfs_agf): roots and levels
 // are those of bnobt, cntbt and rmapbt in this order.

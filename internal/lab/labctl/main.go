@@ -19,6 +19,9 @@ var commands = []func() *cobra.Command{
 	newKernelCommand,
 	newRootCommand,
 	newBootCommand,
+	newSampleCommand,
+	newSnapshotCommand,
+	newFaultCommand,
 }
 
 // exitStatus is an error that only sets the exit status: what there was to say
