@@ -185,7 +185,7 @@ func (w *worker) skipUnreadable(ctx context.Context, agno ioctl.AGNumber, from, 
 		bad, good = good, min(good+stride, last+1)
 	}
 	for good-bad > step {
-		mid := bad + (good-bad)/2/step*step
+		mid := bad + max(1, (good-bad)/2/step)*step
 		ok, err := works(mid)
 		if err != nil {
 			return 0, err

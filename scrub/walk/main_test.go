@@ -1,0 +1,9 @@
+package walk_test
+
+import (
+	"testing"
+
+	"github.com/scrubd/scrubd/xfile/xfiletest"
+)
+
+func TestMain(m *testing.M) { xfiletest.Main(m) }
