@@ -111,6 +111,10 @@ type Summary struct {
 	Unchecked uint64
 	Notes     []string
 
+	// OptimizationsPossible and Warnings count what is legal and could be
+	// better, or is odd; Optimized what was tidied up.
+	OptimizationsPossible, Optimized, Warnings uint64
+
 	Inodes, Extents      uint64
 	AGs                  uint64
 	KernelCalls          uint64
@@ -141,6 +145,9 @@ func (s *Summary) ExitStatus() int {
 			f.Outcome == Repairable || f.Outcome == Held || f.Outcome == Failed:
 			status |= 2
 		}
+	}
+	if s.OptimizationsPossible > 0 || s.Warnings > 0 {
+		status |= 2
 	}
 	if !s.Complete || s.Unchecked > 0 {
 		status |= 4

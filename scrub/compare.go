@@ -1,0 +1,198 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/scrub/witness"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// maxCandidates bounds what is remembered of one AG. A busy AG reaches it with
+// sightings that go away when looked at again, so they are, before it counts.
+const maxCandidates = 1 << 14
+
+// compareAG finds the candidates of one AG: differences between the claims and
+// the rmapbt, and between the rmapbt and the bnobt. An unreadable rmapbt is
+// recorded in the group, not returned.
+func (p *pass) compareAG(ctx context.Context, agno ioctl.AGNumber) error {
+	g := &p.groups[agno]
+	if !p.r.coverage.Rmapbt {
+		return p.compareFree(ctx, g)
+	}
+	if err := p.compareClaims(ctx, g); err != nil {
+		return p.unreadable(g, err)
+	}
+	if p.r.bnobt == nil {
+		return nil
+	}
+	if err := p.compareSpace(ctx, g); err != nil {
+		return p.unreadable(g, err)
+	}
+	g.spaceCompared = true
+	return nil
+}
+
+// unreadable turns metadata that cannot be read into a state of the group.
+func (p *pass) unreadable(g *group, err error) error {
+	if !errors.Is(err, ioctl.ErrCorrupt) {
+		return err
+	}
+	g.rmapErr = err
+	return nil
+}
+
+func (p *pass) compareClaims(ctx context.Context, g *group) error {
+	kernel := predictable(witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf))
+	for d, err := range shadow.Diff(p.walk.Claims[g.agno].Chunks(ctx), kernel) {
+		if err != nil {
+			return err
+		}
+		skip, err := p.unjudged(&d)
+		if err != nil {
+			return err
+		}
+		if skip {
+			continue
+		}
+		if err := p.addCandidate(ctx, g, &d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// predictable leaves out the records that no claim can stand against: blocks
+// of the AG's own btrees, inode chunks, CoW staging, and the blocks of forks'
+// btrees. The kernel's scrub of the rmapbt checks those exactly.
+func predictable(in iter.Seq2[[]shadow.Rmap, error]) iter.Seq2[[]shadow.Rmap, error] {
+	return func(yield func([]shadow.Rmap, error) bool) {
+		for recs, err := range in {
+			if err == nil {
+				recs = slices.DeleteFunc(recs, func(r shadow.Rmap) bool {
+					if r.IsInode() {
+						return r.Offset&shadow.OffsetBmbtBlock != 0
+					}
+					return r.Owner != shadow.OwnerFS && r.Owner != shadow.OwnerLog
+				})
+			}
+			if (err != nil || len(recs) > 0) && !yield(recs, err) {
+				return
+			}
+		}
+	}
+}
+
+// unjudged reports a record whose owner's forks cannot be read by design:
+// symbolic links and special files, quota and other private inodes. The
+// kernel's scrub of these inodes is what there is.
+func (p *pass) unjudged(d *shadow.Difference) (bool, error) {
+	if d.HasClaim || !d.Kernel.IsInode() {
+		return false, nil
+	}
+	ino := ioctl.Ino(d.Kernel.Owner)
+	if _, ok, err := p.walk.FindOpaque(ino); ok || err != nil {
+		return ok, err
+	}
+	if ok, err := p.walk.IsSilent(ino); ok || err != nil {
+		return ok, err
+	}
+	for i := range p.walk.Refused {
+		if p.walk.Refused[i].Ino == ino {
+			return true, nil
+		}
+	}
+	return p.hiddenByInobt(ino, d), nil
+}
+
+// hiddenByInobt notes a record of an inode that the walk may have missed
+// because the inode btrees of its AG are bad. Such records are judged when
+// these are repaired; until then they count as part of that finding.
+func (p *pass) hiddenByInobt(ino ioctl.Ino, d *shadow.Difference) bool {
+	agno := agOf(p.r.fs, ino)
+	if uint64(agno) >= uint64(len(p.groups)) || len(badTypes(&p.groups[agno], inodeTypes...)) == 0 {
+		return false
+	}
+	if state, err := p.settler.StateOf(uint64(ino)); err == nil && state != verdict.OwnerDead && state != verdict.OwnerUnknown {
+		return false
+	}
+	p.groups[agno].hidden += uint64(d.Kernel.BlockCount)
+	if _, ok := p.hidden[ino]; !ok && len(p.hidden) < maxListed {
+		p.hidden[ino] = agno
+	}
+	return true
+}
+
+func (p *pass) addCandidate(ctx context.Context, g *group, d *shadow.Difference) error {
+	start, end := d.Blocks()
+	c := &confirm.Candidate{Window: confirm.Window{AGNo: g.agno, Start: uint32(start), Count: uint32(end - start)}}
+	if d.HasClaim && d.Claim.IsInode() {
+		c.Owners = append(c.Owners, d.Claim.Owner)
+	}
+	if d.HasKernel && d.Kernel.IsInode() && !slices.Contains(c.Owners, d.Kernel.Owner) {
+		c.Owners = append(c.Owners, d.Kernel.Owner)
+	}
+	p.r.sum.Candidates++
+	g.candidates = append(g.candidates, c)
+	if len(g.candidates) < maxCandidates {
+		return nil
+	}
+	if err := p.settler.Glance(ctx, g.candidates); err != nil {
+		return err
+	}
+	g.candidates = slices.DeleteFunc(g.candidates, func(c *confirm.Candidate) bool { return c.Status == confirm.Dropped })
+	if len(g.candidates) > maxCandidates*3/4 {
+		return fmt.Errorf("compare AG %d: %w", g.agno, errTooMany)
+	}
+	return nil
+}
+
+// errTooMany ends the comparison of an AG whose rmapbt and forks have next to
+// nothing in common.
+var errTooMany = errors.New("too many differences between forks and rmapbt to judge one by one")
+
+func (p *pass) compareSpace(ctx context.Context, g *group) error {
+	length := uint32(p.r.fs.Geometry().AGLength(g.agno))
+	owned := ranges(witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf), func(r *shadow.Rmap) verdict.Range {
+		return verdict.Range{Start: r.StartBlock, Count: r.BlockCount}
+	})
+	free := ranges(witness.FreeView(ctx, p.r.fs, p.r.bnobt, g.agno, p.freeBuf), func(f *witness.Free) verdict.Range {
+		return verdict.Range{Start: f.Start, Count: f.Count}
+	})
+	for c, err := range sweepSpace(length, owned, free) {
+		if err != nil {
+			return err
+		}
+		if len(g.space) == maxCandidates {
+			return fmt.Errorf("compare free space of AG %d: %w", g.agno, errTooMany)
+		}
+		p.r.sum.Candidates++
+		g.space = append(g.space, &confirm.SpaceCandidate{
+			Window:   confirm.Window{AGNo: g.agno, Start: c.Start, Count: c.Count},
+			Conflict: c.kind,
+		})
+	}
+	return nil
+}
+
+func ranges[T any](in iter.Seq2[[]T, error], of func(*T) verdict.Range) iter.Seq2[verdict.Range, error] {
+	return func(yield func(verdict.Range, error) bool) {
+		for batch, err := range in {
+			if err != nil {
+				yield(verdict.Range{}, err)
+				return
+			}
+			for i := range batch {
+				if !yield(of(&batch[i]), nil) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,318 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/scrub/witness"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// dispute is a confirmed disagreement between forks and rmapbts with all that
+// the other witnesses say of it, and the verdict.
+type dispute struct {
+	verdict.Dispute
+	diffs    []verdict.Difference
+	decision verdict.Decision
+}
+
+// touches reports whether a piece of d lies in agno.
+func (d *dispute) touches(agno ioctl.AGNumber) bool {
+	return slices.ContainsFunc(d.Pieces, func(p verdict.Piece) bool { return p.AGNo == agno })
+}
+
+// groupNumbers are the AGs that d has pieces in, in order.
+func (d *dispute) groupNumbers() []ioctl.AGNumber {
+	var out []ioctl.AGNumber
+	for i := range d.Pieces {
+		if !slices.Contains(out, d.Pieces[i].AGNo) {
+			out = append(out, d.Pieces[i].AGNo)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// first is the first piece in order of AG and block.
+func (d *dispute) first() *verdict.Piece { return &d.Pieces[0] }
+
+// disputes groups the confirmed differences and asks every other witness
+// about each group.
+func (p *pass) disputes(ctx context.Context) error {
+	var diffs []verdict.Difference
+	for i := range p.groups {
+		g := &p.groups[i]
+		for _, c := range g.candidates {
+			if c.Status != confirm.Confirmed {
+				continue
+			}
+			for _, d := range c.Diffs {
+				diffs = append(diffs, verdict.Difference{AGNo: g.agno, Difference: d})
+			}
+		}
+	}
+	if len(diffs) == 0 {
+		return nil
+	}
+	others, err := p.otherClaims(ctx, diffs)
+	if err != nil {
+		return err
+	}
+	owned, err := p.ownedBlocks(ctx, diffs)
+	if err != nil {
+		return err
+	}
+	for _, diffs := range verdict.Group(diffs) {
+		d := &dispute{diffs: diffs}
+		d.Inodes = make(map[uint64]*verdict.Inode)
+		for i := range diffs {
+			around, err := p.around(&diffs[i], others)
+			if err != nil {
+				return err
+			}
+			pieces := verdict.Pieces(&diffs[i], around)
+			denies := len(badTypes(&p.groups[diffs[i].AGNo], ioctl.ScrubTypeREFCNTBT)) > 0
+			for j := range pieces {
+				pieces[j].RefcountDenies = denies
+			}
+			d.Pieces = append(d.Pieces, pieces...)
+		}
+		if err := p.inodesOf(ctx, d, owned); err != nil {
+			return err
+		}
+		d.decision = verdict.Decide(&d.Dispute)
+		p.rmapBad = append(p.rmapBad, d)
+	}
+	return nil
+}
+
+// otherClaims finds, in one reading of the claims, those on the disputed
+// blocks of every AG. The walk read them some time ago; around looks again.
+func (p *pass) otherClaims(ctx context.Context, diffs []verdict.Difference) (map[ioctl.AGNumber][]shadow.Rmap, error) {
+	byAG := make(map[ioctl.AGNumber][]verdict.Difference)
+	for _, d := range diffs {
+		byAG[d.AGNo] = append(byAG[d.AGNo], d)
+	}
+	out := make(map[ioctl.AGNumber][]shadow.Rmap)
+	for agno, ds := range byAG {
+		for recs, err := range p.walk.Claims[agno].Chunks(ctx) {
+			if err != nil {
+				return nil, err
+			}
+			for i := range recs {
+				if slices.ContainsFunc(ds, func(d verdict.Difference) bool { return overlaps(&d, &recs[i]) }) {
+					out[agno] = append(out[agno], recs[i])
+				}
+			}
+		}
+		for c, err := range p.walk.Chunks[agno].All(ctx) {
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range p.chunkClaims(c.StartIno, c.AllocMask) {
+				if slices.ContainsFunc(ds, func(d verdict.Difference) bool { return overlaps(&d, &r) }) {
+					out[agno] = append(out[agno], r)
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+func overlaps(d *verdict.Difference, r *shadow.Rmap) bool {
+	start, count := d.Extent()
+	return r.StartBlock < start+count && uint64(start) < r.End()
+}
+
+// chunkClaims are the blocks of a chunk that hold an allocated inode: those
+// are inode blocks for sure, whatever holes a sparse chunk has.
+func (p *pass) chunkClaims(start ioctl.Ino, mask uint64) []shadow.Rmap {
+	geo := p.r.fs.Geometry()
+	perBlock := uint64(geo.InodesPerBlock())
+	var out []shadow.Rmap
+	for i := uint64(0); i < 64; i += perBlock {
+		held := mask >> i
+		if perBlock < 64 {
+			held &= 1<<perBlock - 1
+		}
+		if held == 0 {
+			continue
+		}
+		_, agbno, _ := geo.InoToAG(start + ioctl.Ino(i))
+		out = append(out, shadow.Rmap{StartBlock: uint32(agbno), BlockCount: 1, Owner: shadow.OwnerInodes})
+	}
+	return out
+}
+
+// around gathers what the other witnesses say of d's blocks now.
+func (p *pass) around(d *verdict.Difference, others map[ioctl.AGNumber][]shadow.Rmap) (*verdict.Around, error) {
+	start, count := d.Extent()
+	w := confirm.Window{AGNo: d.AGNo, Start: start, Count: count}
+	a := &verdict.Around{}
+	for _, c := range others[d.AGNo] {
+		if !overlaps(d, &c) {
+			continue
+		}
+		still, err := p.settler.StillClaims(w, c)
+		if err != nil {
+			return nil, err
+		}
+		a.Claims = append(a.Claims, still...)
+	}
+	recs, err := witness.RmapWindow(p.r.fs, d.AGNo, ioctl.AGBlock(start), ioctl.AGBlock(count), p.fsmapBuf, nil)
+	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+		return nil, err
+	}
+	for _, r := range recs {
+		a.Records = append(a.Records, verdict.Record{Rmap: r.Rmap, Shared: r.Shared})
+	}
+	if p.r.bnobt != nil {
+		free, err := witness.FreeWindow(p.r.fs, p.r.bnobt, d.AGNo, ioctl.AGBlock(start), ioctl.AGBlock(count), p.freeBuf, nil)
+		if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+			return nil, err
+		}
+		a.FreeKnown = err == nil
+		for _, f := range free {
+			a.Free = append(a.Free, verdict.Range{Start: f.Start, Count: f.Count})
+		}
+	}
+	return a, nil
+}
+
+// ownedBlocks counts, per disputed inode, the blocks of its forks' btrees that
+// the rmapbts of all AGs have: nblocks counts them, GETBMAPX does not show them.
+// It also records which AGs have records of these inodes at all.
+func (p *pass) ownedBlocks(ctx context.Context, diffs []verdict.Difference) (map[uint64]uint64, error) {
+	p.ownerIn = make(map[ownerGroup]bool)
+	bmbt := make(map[uint64]uint64)
+	for i := range diffs {
+		for _, r := range []*shadow.Rmap{&diffs[i].Claim, &diffs[i].Kernel} {
+			if r.BlockCount > 0 && r.IsInode() {
+				bmbt[r.Owner] = 0
+			}
+		}
+	}
+	for i := range p.groups {
+		for recs, err := range witness.RmapView(ctx, p.r.fs, p.groups[i].agno, p.fsmapBuf) {
+			if errors.Is(err, ioctl.ErrCorrupt) {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			for j := range recs {
+				r := &recs[j]
+				if _, ok := bmbt[r.Owner]; !ok {
+					continue
+				}
+				p.ownerIn[ownerGroup{r.Owner, p.groups[i].agno}] = true
+				if r.Offset&shadow.OffsetBmbtBlock != 0 {
+					bmbt[r.Owner] += uint64(r.BlockCount)
+				}
+			}
+		}
+	}
+	return bmbt, nil
+}
+
+// ownerGroup is an inode and an AG that has records of it.
+type ownerGroup struct {
+	ino  uint64
+	agno ioctl.AGNumber
+}
+
+// inodesOf judges every inode that d names: whether it is there, how its
+// counters stand to its forks, and what the kernel says of them.
+func (p *pass) inodesOf(ctx context.Context, d *dispute, bmbt map[uint64]uint64) error {
+	missing := make(map[uint64]uint64) // blocks that only the rmapbt still has
+	for i := range d.Pieces {
+		pc := &d.Pieces[i]
+		if pc.Record != nil && pc.Record.IsInode() && pc.Claim == nil && !d.Denied(pc) {
+			missing[pc.Record.Owner] += uint64(pc.Count)
+		}
+	}
+	for i := range d.diffs {
+		for _, r := range []*shadow.Rmap{&d.diffs[i].Claim, &d.diffs[i].Kernel} {
+			if r.BlockCount == 0 || !r.IsInode() || d.Inodes[r.Owner] != nil {
+				continue
+			}
+			in, err := p.judgeInode(ctx, r.Owner, bmbt[r.Owner], missing[r.Owner])
+			if err != nil {
+				return err
+			}
+			d.Inodes[r.Owner] = in
+		}
+	}
+	return nil
+}
+
+func (p *pass) judgeInode(ctx context.Context, ino, bmbt, missing uint64) (*verdict.Inode, error) {
+	if err := p.settler.FlushInode(ctx, ino); err != nil {
+		p.r.log.WithError(err).WithField("ino", ino).Warn("write back before judging")
+	}
+	seen, err := p.settler.Measure(ino)
+	if err != nil {
+		return nil, err
+	}
+	in := &verdict.Inode{
+		Ino: seen.Ino, Gen: seen.Gen, State: seen.State, UnreadableAttr: seen.UnreadableAttr,
+		Blocks: seen.Blocks, ForkBlocks: seen.ForkBlocks + bmbt,
+	}
+	if in.State != verdict.OwnerLive && in.State != verdict.OwnerUnreadable {
+		return in, nil
+	}
+	core := verdict.Scrub{}
+	if p.r.coverage.KernelScrub {
+		if core, err = p.scrubInode(ctx, in, ioctl.ScrubTypeINODE); err != nil {
+			return nil, err
+		}
+		data, err := p.scrubInode(ctx, in, ioctl.ScrubTypeBMBTD)
+		if err != nil {
+			return nil, err
+		}
+		attr, err := p.scrubInode(ctx, in, ioctl.ScrubTypeBMBTA)
+		if err != nil {
+			return nil, err
+		}
+		in.DataRan, in.DataScrub, in.AttrRan, in.AttrScrub = data.Ran, data.Flags, attr.Ran, attr.Flags
+	}
+	in.Counters = counters(in, core, missing)
+	return in, nil
+}
+
+// counters decides how nblocks stands to the forks. The read-only INODE scrub
+// compares them under the inode's lock and is the exact form of this witness;
+// where it complains, the sums tell of what.
+func counters(in *verdict.Inode, core verdict.Scrub, missing uint64) verdict.Counters {
+	const bad = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt | ioctl.ScrubIncomplete
+	switch {
+	case in.State != verdict.OwnerLive:
+		return verdict.CountersUnknown
+	case core.Ran && !core.Flags.Any(bad) && in.Blocks == in.ForkBlocks:
+		return verdict.CountersMatchFork
+	case core.Ran && !core.Flags.Any(bad|ioctl.ScrubXFail):
+		// Exact, whatever the sums say: the bmbt blocks in them come from the rmapbt.
+		return verdict.CountersMatchFork
+	case !core.Ran && in.Blocks == in.ForkBlocks:
+		return verdict.CountersMatchFork
+	case in.Blocks == in.ForkBlocks:
+		return verdict.CountersDoubted
+	case missing > 0 && in.Blocks == in.ForkBlocks+missing:
+		return verdict.CountersMatchForkMissing
+	default:
+		return verdict.CountersMatchNeither
+	}
+}
+
+func (p *pass) scrubInode(ctx context.Context, in *verdict.Inode, t ioctl.ScrubType) (verdict.Scrub, error) {
+	res, err := p.r.kern.One(ctx, kernel.Object{Type: t, Ino: in.Ino, Gen: in.Gen})
+	if err != nil {
+		return verdict.Scrub{}, err
+	}
+	return verdict.Scrub{Ran: res.Ran && res.Err == nil && !res.Absent, Flags: res.Flags}, nil
+}

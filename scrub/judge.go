@@ -1,0 +1,395 @@
+package scrub
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/scrub/verdict"
+)
+
+// finding is a [Finding] with what a pass needs to act on it.
+type finding struct {
+	*Finding
+	order    int // repairs go by ascending order, one order a pass
+	steps    []step
+	disputes []*dispute
+	blockers []verdict.Blocker
+}
+
+// step is one repair call.
+type step struct {
+	obj    kernel.Object
+	forced bool
+}
+
+// The order of repairs within a run: structures whose sources are proven come
+// before those that need them as a source; an inode is never repaired before
+// the forks are settled, because that takes its counters as a witness away.
+const (
+	orderHeaders = iota + 1
+	orderFreeSpace
+	orderInodeBtrees
+	orderForks
+	orderRmapbt
+	orderRefcountbt
+	orderOther
+	orderNone = 99
+)
+
+// judge turns what was confirmed into findings, one for each fault, and weighs
+// the repair of each.
+func (p *pass) judge(ctx context.Context) error {
+	if p.r.coverage.Rmapbt {
+		if err := p.disputes(ctx); err != nil {
+			return err
+		}
+	} else {
+		p.findClaims()
+	}
+	if err := p.recheckInodes(ctx); err != nil {
+		return err
+	}
+	fs := p.filesystemFacts()
+	p.findInodeBtrees()
+	p.findForks()
+	if err := p.findRmapbts(ctx, fs); err != nil {
+		return err
+	}
+	p.findFreeSpace()
+	if err := p.findUnreadable(ctx, fs); err != nil {
+		return err
+	}
+	p.findKernel(fs)
+	p.findUnsettled()
+	slices.SortStableFunc(p.findings, func(a, b *finding) int { return a.order - b.order })
+	return nil
+}
+
+// recheckInodes asks the kernel once more about every inode that it found bad:
+// its scrub of an inode does not wait for chains of transactions on other
+// owners of the same blocks, so that one complaint on a busy filesystem may be
+// a moment's.
+func (p *pass) recheckInodes(ctx context.Context) error {
+	for ino, results := range p.inodeBad {
+		var kept []kernel.Result
+		for _, res := range results {
+			again := res
+			for range 2 {
+				if drain := p.r.drain(); drain != nil && again.Flags.Has(ioctl.ScrubXCorrupt) {
+					if err := drain(ctx, agOf(p.r.fs, ino)); err != nil {
+						return err
+					}
+				}
+				var err error
+				if again, err = p.r.kern.One(ctx, res.Object); err != nil {
+					return err
+				}
+				if again.Absent || again.Clean() {
+					break
+				}
+			}
+			if !again.Absent && !again.Clean() {
+				kept = append(kept, again)
+			}
+		}
+		if len(kept) == 0 {
+			delete(p.inodeBad, ino)
+		} else {
+			p.inodeBad[ino] = kept
+		}
+	}
+	return nil
+}
+
+// add records a finding. A blocked repair is held, with the reasons.
+func (p *pass) add(f *finding) *finding {
+	f.ID = p.findingID(f)
+	if f.Outcome == "" {
+		f.Outcome = Repairable
+		if len(f.steps) == 0 || len(f.blockers) > 0 {
+			f.Outcome = Held
+		}
+	}
+	if f.Reason == "" && len(f.blockers) > 0 {
+		f.Reason = f.blockers[0].Why
+		if n := len(f.blockers) - 1; n > 0 {
+			f.Reason = fmt.Sprintf("%s, and %d more reasons", f.Reason, n)
+		}
+	}
+	if f.Outcome == Held {
+		f.order = orderNone
+	}
+	p.findings = append(p.findings, f)
+	return f
+}
+
+// findingID names the same fault of the same filesystem alike in every run.
+func (p *pass) findingID(f *finding) string {
+	geo := p.r.fs.Geometry()
+	h := sha256.New()
+	fmt.Fprintf(h, "%x %s %d %t %d", geo.UUID, f.AtFault, f.Row, f.HasAG, f.AGNo)
+	if f.AtFault == string(verdict.Undecided) || !f.HasAG {
+		for _, e := range f.Extents {
+			fmt.Fprintf(h, " %d:%d", e.AGNo, e.StartBlock)
+			break
+		}
+	}
+	for _, file := range f.Files {
+		if f.AtFault != string(verdict.Rmapbt) && f.AtFault != string(verdict.Bnobt) {
+			fmt.Fprintf(h, " %d", file.Ino)
+		}
+	}
+	if len(f.Extents) == 0 && len(f.Files) == 0 {
+		fmt.Fprintf(h, " %v", f.ScrubTypes)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:8]
+}
+
+// findForks makes a finding of every dispute that blames a fork or is held.
+func (p *pass) findForks() {
+	for _, d := range p.rmapBad {
+		switch d.decision.Action {
+		case verdict.ActionRebuildFork:
+			f := p.fromDisputes(d)
+			f.order = orderForks
+			t := ioctl.ScrubTypeBMBTD
+			if d.decision.Attr {
+				t = ioctl.ScrubTypeBMBTA
+			}
+			f.steps = []step{{obj: kernel.Object{Type: t, Ino: d.decision.Ino, Gen: d.decision.Gen}, forced: true}}
+			f.blockers = p.forkBlockers(d, t)
+			p.add(f)
+		case verdict.ActionHold:
+			f := p.fromDisputes(d)
+			f.Reason = d.decision.Reason
+			f.WaysOut = p.waysOut(d)
+			p.add(f)
+		}
+	}
+}
+
+// forkBlockers lists what stands against rebuilding a fork from the rmapbts:
+// every AG that the rebuild reads has to be proven.
+func (p *pass) forkBlockers(d *dispute, t ioctl.ScrubType) []verdict.Blocker {
+	var out []verdict.Blocker
+	for i := range p.groups {
+		// The kernel scans all AGs for the owner's records, so that a bad one
+		// of any AG that names this owner counts; the others are not read into
+		// the fork.
+		g := &p.groups[i]
+		if !p.mayOwn(g, uint64(d.decision.Ino), d) {
+			continue
+		}
+		facts := p.facts(g, []*dispute{d})
+		out = append(out, verdict.RmapbtProven(facts, t)...)
+	}
+	return out
+}
+
+// mayOwn tells whether inode ino has, or may have, records in g's rmapbt.
+func (p *pass) mayOwn(g *group, ino uint64, d *dispute) bool {
+	if g.rmapErr != nil || d.touches(g.agno) {
+		return true
+	}
+	return p.ownerIn[ownerGroup{ino, g.agno}]
+}
+
+// findRmapbts makes one finding of all disputes that blame the same rmapbts.
+func (p *pass) findRmapbts(ctx context.Context, fs *verdict.FS) error {
+	var blamed []*dispute
+	for _, d := range p.rmapBad {
+		if d.decision.Action == verdict.ActionRebuildRmapbt {
+			blamed = append(blamed, d)
+		}
+	}
+	for len(blamed) > 0 {
+		set := []*dispute{blamed[0]}
+		blamed = blamed[1:]
+		for i := 0; i < len(blamed); {
+			if !slices.ContainsFunc(set, func(d *dispute) bool { return shareGroup(d, blamed[i]) }) {
+				i++
+				continue
+			}
+			set = append(set, blamed[i])
+			blamed = slices.Delete(blamed, i, i+1)
+			i = 0
+		}
+		f := p.fromDisputes(set...)
+		f.order = orderRmapbt
+		var groups []ioctl.AGNumber
+		for _, d := range set {
+			groups = append(groups, d.groupNumbers()...)
+		}
+		slices.Sort(groups)
+		for _, agno := range slices.Compact(groups) {
+			facts, err := p.rebuildFacts(ctx, &p.groups[agno], set)
+			if err != nil {
+				return err
+			}
+			f.blockers = append(f.blockers, verdict.MayRebuildRmapbt(p.exempt(fs, set), facts)...)
+			f.steps = append(f.steps, step{obj: kernel.Object{Type: ioctl.ScrubTypeRMAPBT, AGNo: agno}, forced: true})
+		}
+		p.add(f)
+	}
+	return nil
+}
+
+func shareGroup(a, b *dispute) bool {
+	return slices.ContainsFunc(a.groupNumbers(), b.touches)
+}
+
+// findFreeSpace makes one finding per AG of the blocks about which the bnobt
+// is wrong (rows 4 and 7). Blocks that a dispute is about are its own.
+func (p *pass) findFreeSpace() {
+	for i := range p.groups {
+		g := &p.groups[i]
+		owned, leaked := p.spaceConflicts(g)
+		if len(owned) == 0 && len(leaked) == 0 {
+			continue
+		}
+		f := p.fromSpace(g, owned, leaked)
+		f.order = orderFreeSpace
+		facts := p.facts(g, nil)
+		f.blockers = verdict.MayRebuildBnobt(facts)
+		if len(owned) == 0 && !p.leakProven(g) {
+			f.blockers = append(f.blockers, verdict.Blocker{
+				Clause: "row 7", Why: "no moment without transactions under way in the AG was seen, so that it may be a long one",
+			})
+			f.Outcome, f.Severity = Unsettled, Warning
+		}
+		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeBNOBT, AGNo: g.agno}, forced: true}}
+		p.add(f)
+	}
+}
+
+// spaceConflicts returns the confirmed conflicts of g that no dispute explains.
+func (p *pass) spaceConflicts(g *group) (owned, leaked []verdict.Range) {
+	for _, s := range g.space {
+		if s.Status != confirm.Confirmed {
+			continue
+		}
+		parts := confirm.Subtract(s.Parts, p.disputed(g.agno))
+		if s.Conflict == confirm.OwnedFree {
+			owned = append(owned, parts...)
+		} else {
+			leaked = append(leaked, parts...)
+		}
+	}
+	return owned, leaked
+}
+
+// disputed returns the blocks of agno that disputes are about, sorted.
+func (p *pass) disputed(agno ioctl.AGNumber) []verdict.Range {
+	var out []verdict.Range
+	for _, d := range p.rmapBad {
+		for i := range d.Pieces {
+			if pc := &d.Pieces[i]; pc.AGNo == agno {
+				out = append(out, verdict.Range{Start: pc.Start, Count: pc.Count})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b verdict.Range) int { return int(int64(a.Start) - int64(b.Start)) })
+	return out
+}
+
+// leakProven tells whether space that nobody owns and the bnobt does not have
+// was seen without doubt: in a moment without transactions under way, or
+// together with a complaint of the kernel's own scrub of these btrees.
+func (p *pass) leakProven(g *group) bool {
+	const bad = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt
+	if g.scrubs[ioctl.ScrubTypeBNOBT].Flags.Any(bad) || g.scrubs[ioctl.ScrubTypeCNTBT].Flags.Any(bad) {
+		return true
+	}
+	for _, s := range g.space {
+		if s.Status == confirm.Confirmed && s.Conflict == confirm.Neither && !s.Quiet {
+			return false
+		}
+	}
+	return true
+}
+
+// findInodeBtrees makes a finding of every AG whose inobt or finobt the kernel
+// finds bad. Records of inodes that a wrong inobt hides are part of it.
+func (p *pass) findInodeBtrees() {
+	for i := range p.groups {
+		g := &p.groups[i]
+		types := badTypes(g, inodeTypes...)
+		if len(types) == 0 {
+			continue
+		}
+		f := &finding{Finding: &Finding{
+			AtFault: string(verdict.InodeBtree), Severity: Corruption, HasAG: true, AGNo: g.agno, ScrubTypes: types,
+			Summary: fmt.Sprintf("the inode btrees of AG %d are corrupt", g.agno),
+		}, order: orderInodeBtrees}
+		for _, t := range types {
+			f.Witnesses = append(f.Witnesses, Witness{"kernel scrub", fmt.Sprintf("%s: %s", t, g.scrubs[t].Flags)})
+		}
+		if g.hidden > 0 {
+			f.Witnesses = append(f.Witnesses, Witness{"rmapbt", fmt.Sprintf("has %s of inodes that the inobt does not have", plural(g.hidden, "block"))})
+			for ino, agno := range p.hidden {
+				if agno == g.agno {
+					f.Files = addFile(f.Files, ino, 0)
+				}
+			}
+			slices.SortFunc(f.Files, func(a, b File) int { return int(int64(a.Ino) - int64(b.Ino)) })
+		}
+		f.blockers = verdict.RmapbtProven(p.facts(g, nil), types[0])
+		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeINOBT, AGNo: g.agno}, forced: true}}
+		p.add(f)
+	}
+}
+
+func badTypes(g *group, types ...ioctl.ScrubType) []ioctl.ScrubType {
+	var out []ioctl.ScrubType
+	for _, t := range types {
+		if g.scrubs[t].Flags.Any(ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// findUnsettled reports what could not be settled, one finding per AG.
+func (p *pass) findUnsettled() {
+	for i := range p.groups {
+		g := &p.groups[i]
+		f := &finding{Finding: &Finding{
+			AtFault: string(verdict.Undecided), Severity: Warning, Outcome: Unsettled, HasAG: true, AGNo: g.agno,
+		}, order: orderNone}
+		n := 0
+		for _, c := range g.candidates {
+			if c.Status == confirm.Unsettled {
+				n++
+				f.Reason = c.Why
+				f.Extents = append(f.Extents, Extent{g.agno, ioctl.AGBlock(c.Start), c.Count})
+				for _, ino := range c.Owners {
+					f.Files = addFile(f.Files, ioctl.Ino(ino), 0)
+				}
+			}
+		}
+		for _, s := range g.space {
+			if s.Status == confirm.Unsettled {
+				n++
+				f.Reason = s.Why
+				f.Extents = append(f.Extents, Extent{g.agno, ioctl.AGBlock(s.Start), s.Count})
+			}
+		}
+		if n == 0 {
+			continue
+		}
+		f.Summary = fmt.Sprintf("%d differences between forks, rmapbt and bnobt of AG %d could not be settled", n, g.agno)
+		p.add(f)
+	}
+}
+
+// agOf is the AG that an inode lies in.
+func agOf(fs *ioctl.FS, ino ioctl.Ino) ioctl.AGNumber {
+	agno, _, _ := fs.Geometry().InoToAG(ino)
+	return agno
+}

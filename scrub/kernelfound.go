@@ -1,0 +1,376 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/scrub/witness"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// findKernel makes findings of what the kernel's own scrub found and no
+// dispute explains. Complaints of an AG in which something is in dispute, and
+// of its inodes, belong to that: what remains of them shows in the next pass.
+func (p *pass) findKernel(fs *verdict.FS) {
+	explained := make(map[ioctl.AGNumber]bool)
+	inodes := make(map[ioctl.Ino]bool)
+	btrees := false
+	for _, f := range p.findings {
+		if f.HasAG {
+			explained[f.AGNo] = true
+		}
+		for _, e := range f.Extents {
+			explained[e.AGNo] = true
+		}
+		for _, file := range f.Files {
+			inodes[file.Ino] = true
+		}
+		btrees = btrees || f.AtFault == string(verdict.InodeBtree)
+	}
+	for i := range p.groups {
+		if g := &p.groups[i]; !explained[g.agno] {
+			p.findGroup(fs, g)
+		}
+	}
+	for _, ino := range sortedKeys(p.inodeBad) {
+		if !inodes[ino] && !explained[agOf(p.r.fs, ino)] {
+			p.findInode(ino, p.inodeBad[ino], btrees || len(p.findings) > 0)
+		}
+	}
+	for _, res := range p.fsBad {
+		if res.Bad() {
+			p.add(&finding{Finding: &Finding{
+				AtFault: res.Type.String(), Severity: Corruption, ScrubTypes: []ioctl.ScrubType{res.Type},
+				Summary: fmt.Sprintf("the kernel finds %s corrupt", res.Object),
+				Reason:  "its repair is not judged to be free of loss",
+				WaysOut: offline(),
+			}})
+		}
+	}
+}
+
+func sortedKeys(m map[ioctl.Ino][]kernel.Result) []ioctl.Ino {
+	keys := make([]ioctl.Ino, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func offline() []WayOut {
+	return []WayOut{{Trust: "fork", Effect: "unmount the filesystem and run xfs_repair -n to see what it would do, then xfs_repair"}}
+}
+
+// findGroup judges what the kernel found in an AG where forks, rmapbt and
+// bnobt agree as far as they can be compared.
+func (p *pass) findGroup(fs *verdict.FS, g *group) {
+	types := badTypes(g, headerTypes...)
+	types = append(types, badTypes(g, spaceTypes...)...)
+	if len(types) == 0 {
+		return
+	}
+	t := culprit(g, types)
+	f := &finding{Finding: &Finding{
+		AtFault: t.String(), Severity: Corruption, HasAG: true, AGNo: g.agno, ScrubTypes: types,
+		Summary: fmt.Sprintf("the kernel finds the %s of AG %d corrupt", t, g.agno),
+	}, steps: []step{{obj: kernel.Object{Type: t, AGNo: g.agno}, forced: true}}}
+	for _, t := range types {
+		f.Witnesses = append(f.Witnesses, Witness{"kernel scrub", fmt.Sprintf("%s: %s", t, g.scrubs[t].Flags)})
+	}
+	facts := p.facts(g, nil)
+	switch t {
+	case ioctl.ScrubTypeRMAPBT:
+		f.order = orderRmapbt
+		f.blockers = p.loneRmapbt(fs, g, facts, types)
+	case ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT:
+		f.order = orderFreeSpace
+		f.blockers = verdict.MayRebuildBnobt(facts)
+	case ioctl.ScrubTypeREFCNTBT:
+		f.order = orderRefcountbt
+		f.blockers = verdict.RmapbtProven(facts, t)
+	case ioctl.ScrubTypeSB:
+		f.order = orderOther
+		if g.agno == 0 {
+			f.blockers = []verdict.Blocker{{Clause: "source", Why: "the primary superblock has no source to be rebuilt from"}}
+		} else if s := p.groups[0].scrubs[t]; !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt) {
+			f.blockers = []verdict.Blocker{{Clause: "source", Why: "the primary superblock is not clean"}}
+		}
+	default:
+		f.order = orderHeaders
+		f.blockers = verdict.RmapbtProven(facts, t)
+	}
+	if len(f.blockers) > 0 {
+		f.WaysOut = offline()
+	}
+	p.add(f)
+}
+
+// culprit picks the structure that most likely is bad of those that complain:
+// one that is corrupt in itself before those that merely disagree, and among
+// those the one that others are built from last.
+func culprit(g *group, types []ioctl.ScrubType) ioctl.ScrubType {
+	for _, t := range types {
+		if g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt) {
+			return t
+		}
+	}
+	last := func(t ioctl.ScrubType) int {
+		return slices.Index([]ioctl.ScrubType{
+			ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeAGF,
+			ioctl.ScrubTypeAGFL, ioctl.ScrubTypeAGI, ioctl.ScrubTypeSB, ioctl.ScrubTypeRMAPBT,
+		}, t)
+	}
+	return slices.MinFunc(types, func(a, b ioctl.ScrubType) int { return last(a) - last(b) })
+}
+
+// loneRmapbt weighs the rebuild of an rmapbt that only the kernel complains of.
+// A disagreement alone is never a reason by itself: every other structure of
+// the AG has to be clean, so that there is no other suspect.
+func (p *pass) loneRmapbt(fs *verdict.FS, g *group, facts *verdict.AG, types []ioctl.ScrubType) []verdict.Blocker {
+	if len(types) > 1 {
+		return []verdict.Blocker{{Clause: "vote", Why: fmt.Sprintf("other structures of AG %d are not clean either", g.agno)}}
+	}
+	for _, t := range slices.Concat(headerTypes, spaceTypes) {
+		if t == ioctl.ScrubTypeRMAPBT {
+			continue
+		}
+		if why, ok := facts.Clean(t, ioctl.ScrubTypeRMAPBT); !ok {
+			return []verdict.Blocker{{Clause: "vote", Why: why}}
+		}
+	}
+	full, err := p.rebuildFacts(p.r.ctx, g, nil)
+	if err != nil {
+		return []verdict.Blocker{{Clause: "b", Why: err.Error()}}
+	}
+	return verdict.MayRebuildRmapbt(fs, full)
+}
+
+// findInode judges what the kernel found in an inode that no dispute names.
+func (p *pass) findInode(ino ioctl.Ino, results []kernel.Result, unsettledElsewhere bool) {
+	var bad []kernel.Result
+	for _, r := range results {
+		if r.Bad() {
+			bad = append(bad, r)
+		}
+	}
+	if len(bad) == 0 {
+		return
+	}
+	agno, agbno, _ := p.r.fs.Geometry().InoToAG(ino)
+	res := slices.MinFunc(bad, func(a, b kernel.Result) int { return int(a.Type) - int(b.Type) })
+	f := &finding{Finding: &Finding{
+		AtFault: res.Type.String(), Severity: Corruption, HasAG: true, AGNo: agno,
+		Extents: []Extent{{agno, agbno, 1}}, Files: []File{{Ino: ino, Gen: res.Gen}},
+		Summary: fmt.Sprintf("the kernel finds %s corrupt", res.Object),
+	}, order: orderOther}
+	for _, r := range bad {
+		f.ScrubTypes = append(f.ScrubTypes, r.Type)
+		f.Witnesses = append(f.Witnesses, Witness{"kernel scrub", fmt.Sprintf("%s: %s", r.Type, r.Flags)})
+	}
+	f.steps = []step{{obj: kernel.Object{Type: res.Type, Ino: ino, Gen: res.Gen}}}
+	switch res.Type {
+	case ioctl.ScrubTypeBMBTD, ioctl.ScrubTypeBMBTA:
+		if !res.Flags.Has(ioctl.ScrubCorrupt) {
+			f.blockers = []verdict.Blocker{{Clause: "vote", Why: "the fork disagrees with something that scrubd finds in order"}}
+			break
+		}
+		for i := range p.groups {
+			f.blockers = append(f.blockers, verdict.RmapbtProven(p.facts(&p.groups[i], nil), res.Type)...)
+		}
+	case ioctl.ScrubTypeINODE:
+		f.blockers = p.inodeBlockers(ino, res, unsettledElsewhere)
+	default:
+		if verdict.LossOf(res.Type) != verdict.LossNone && !p.r.opts.AcceptLoss {
+			f.blockers = []verdict.Blocker{{Clause: "loss", Why: "its repair salvages what it can and may lose names or attributes"}}
+		} else if unsettledElsewhere {
+			f.blockers = []verdict.Blocker{{Clause: "order", Why: "another finding comes first"}}
+		}
+	}
+	if len(f.blockers) > 0 {
+		f.WaysOut = offline()
+		if verdict.LossOf(res.Type) == verdict.LossSalvage && res.Type != ioctl.ScrubTypeINODE {
+			f.WaysOut = append([]WayOut{{Trust: "kernel", Effect: "let the kernel salvage it online", Command: "scrubd run --now --accept-loss " + p.r.fs.Path()}}, f.WaysOut...)
+		}
+	}
+	p.add(f)
+}
+
+// inodeBlockers weighs an INODE repair: it rewrites the counters from the
+// forks, which is right only where forks and rmapbts agree everywhere, so that
+// the counters are not needed as a witness any more.
+func (p *pass) inodeBlockers(ino ioctl.Ino, res kernel.Result, unsettledElsewhere bool) []verdict.Blocker {
+	if unsettledElsewhere {
+		return []verdict.Blocker{{Clause: "order", Why: "the inode's counters are a witness in another finding"}}
+	}
+	seen, err := p.settler.Measure(uint64(ino))
+	if err != nil || seen.State != verdict.OwnerLive {
+		return []verdict.Blocker{{Clause: "loss", Why: "the inode cannot be loaded, and its repair would rewrite it"}}
+	}
+	call := verdict.Call{Type: res.Type, NoBlocks: seen.Blocks == 0, NoExtents: seen.Extents == 0}
+	if why, denied := verdict.DenyCall(call); denied {
+		return []verdict.Blocker{{Clause: "deny", Why: why}}
+	}
+	var out []verdict.Blocker
+	for i := range p.groups {
+		out = append(out, verdict.RmapbtProven(p.facts(&p.groups[i], nil), res.Type)...)
+	}
+	return out
+}
+
+// findUnreadable is row 15: an rmapbt that GETFSMAP cannot read and that the
+// kernel's scrub finds corrupt. It is rebuilt only if every allocated block
+// that no readable record owns is claimed by a fork or known metadata, and no
+// readable record stands without a claim.
+func (p *pass) findUnreadable(ctx context.Context, fs *verdict.FS) error {
+	for i := range p.groups {
+		g := &p.groups[i]
+		if g.rmapErr == nil || errors.Is(g.rmapErr, errTooMany) {
+			if g.rmapErr != nil {
+				p.add(&finding{Finding: &Finding{
+					AtFault: string(verdict.Undecided), Severity: Corruption, HasAG: true, AGNo: g.agno,
+					Summary: fmt.Sprintf("forks and rmapbt of AG %d have next to nothing in common", g.agno),
+					Reason:  g.rmapErr.Error(), WaysOut: offline(),
+				}})
+			}
+			continue
+		}
+		f := &finding{Finding: &Finding{
+			AtFault: string(verdict.Rmapbt), Row: 15, Severity: Corruption, HasAG: true, AGNo: g.agno,
+			ScrubTypes: badTypes(g, slices.Concat(headerTypes, spaceTypes)...),
+			Summary:    fmt.Sprintf("the rmapbt of AG %d cannot be read", g.agno),
+		}, order: orderRmapbt}
+		f.Witnesses = []Witness{
+			{"rmapbt", g.rmapErr.Error()},
+			{"kernel scrub", fmt.Sprintf("rmapbt: %s", g.scrubs[ioctl.ScrubTypeRMAPBT].Flags)},
+		}
+		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeRMAPBT, AGNo: g.agno}, forced: true}}
+		var err error
+		if f.blockers, err = p.unreadableBlockers(ctx, fs, g, f.Finding); err != nil {
+			return err
+		}
+		if len(f.blockers) > 0 {
+			f.WaysOut = offline()
+		}
+		p.add(f)
+	}
+	return nil
+}
+
+func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group, f *Finding) ([]verdict.Blocker, error) {
+	if !g.scrubs[ioctl.ScrubTypeRMAPBT].Flags.Has(ioctl.ScrubCorrupt) {
+		return []verdict.Blocker{{Clause: "row 15", Why: "the kernel's scrub does not find the rmapbt corrupt in itself"}}, nil
+	}
+	ag := p.facts(g, nil)
+	ag.Unsettled = nil // the comparison is made here, of what can be read
+	ag.SpaceCompared = true
+	sums, err := p.unowned(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	f.Extents = sums.extents
+	ag.SpaceDisputes = sums.unowned
+	ag.Reaped = sums.unclaimed
+	// (b) cannot be asked of owners that cannot be read: every inode of the
+	// filesystem has to pass instead.
+	for ino, results := range p.inodeBad {
+		for _, r := range results {
+			if r.Type == ioctl.ScrubTypeINODE && r.Bad() {
+				ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, fmt.Sprintf("inode %d does not pass its scrub", ino))
+			}
+		}
+	}
+	return verdict.MayRebuildRmapbt(fs, ag), nil
+}
+
+type unreadableSums struct {
+	extents            []Extent
+	unowned, unclaimed []string
+}
+
+// unowned compares what can be read of g's rmapbt with the claims, and both
+// with the bnobt.
+func (p *pass) unowned(ctx context.Context, g *group) (unreadableSums, error) {
+	var sums unreadableSums
+	if p.r.bnobt == nil {
+		sums.unowned = []string{"the bnobt could not be asked"}
+		return sums, nil
+	}
+	var readable []shadow.Rmap
+	holes, err := witness.ReadableRmaps(ctx, p.r.fs, g.agno, p.fsmapBuf, func(recs []shadow.Rmap) error {
+		readable = append(readable, recs...)
+		return nil
+	})
+	if err != nil {
+		return sums, err
+	}
+	for _, h := range holes {
+		sums.extents = append(sums.extents, Extent{g.agno, ioctl.AGBlock(h.Start), h.Count})
+	}
+	slices.SortFunc(readable, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) })
+	var claimed []verdict.Range
+	for recs, err := range p.walk.Claims[g.agno].Chunks(ctx) {
+		if err != nil {
+			return sums, err
+		}
+		for i := range recs {
+			claimed = append(claimed, verdict.Range{Start: recs[i].StartBlock, Count: recs[i].BlockCount})
+		}
+	}
+	for c, err := range p.walk.Chunks[g.agno].All(ctx) {
+		if err != nil {
+			return sums, err
+		}
+		for _, r := range p.chunkClaims(c.StartIno, c.AllocMask) {
+			claimed = append(claimed, verdict.Range{Start: r.StartBlock, Count: r.BlockCount})
+		}
+	}
+	known := slices.Clone(claimed)
+	for i := range readable {
+		known = append(known, verdict.Range{Start: readable[i].StartBlock, Count: readable[i].BlockCount})
+	}
+	slices.SortFunc(known, func(a, b verdict.Range) int { return int(int64(a.Start) - int64(b.Start)) })
+	free := ranges(witness.FreeView(ctx, p.r.fs, p.r.bnobt, g.agno, p.freeBuf), func(f *witness.Free) verdict.Range {
+		return verdict.Range{Start: f.Start, Count: f.Count}
+	})
+	owned := func(yield func(verdict.Range, error) bool) {
+		for _, r := range known {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+	for c, err := range sweepSpace(uint32(p.r.fs.Geometry().AGLength(g.agno)), owned, free) {
+		if err != nil {
+			return sums, err
+		}
+		what := fmt.Sprintf("blocks %d+%d of AG %d are allocated, and nothing that can be read owns them", c.Start, c.Count, g.agno)
+		if c.kind == confirm.OwnedFree {
+			what = fmt.Sprintf("blocks %d+%d of AG %d are owned, and the bnobt has them free", c.Start, c.Count, g.agno)
+		}
+		sums.unowned = append(sums.unowned, what)
+	}
+	kernelSide := predictable(func(yield func([]shadow.Rmap, error) bool) { yield(readable, nil) })
+	for d, err := range shadow.Diff(p.walk.Claims[g.agno].Chunks(ctx), kernelSide) {
+		if err != nil {
+			return sums, err
+		}
+		if !d.HasKernel {
+			continue // what the unreadable part would have said
+		}
+		skip, err := p.unjudged(&d)
+		if err != nil {
+			return sums, err
+		}
+		if !skip {
+			sums.unclaimed = append(sums.unclaimed, "the rmapbt has "+describe(&d.Kernel)+", and no fork does")
+		}
+	}
+	return sums, nil
+}

@@ -1,0 +1,297 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/scrub/walk"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// pass is one look at the whole filesystem: everything that the verdicts of
+// this pass rest on was read in it. Repairs of one kind follow, and then
+// another pass, which is both their proof and the ground of the next.
+type pass struct {
+	r *run
+	n int // 1 for the first
+
+	groups  []group
+	walk    *walk.Result
+	settler *confirm.Settler
+
+	inodeBad map[ioctl.Ino][]kernel.Result // scrubs of inodes that are not clean
+	fsBad    []kernel.Result               // scrubs of the filesystem and of rtgroups
+	rmapBad  []*dispute                    // confirmed disputes between forks and rmapbts
+	findings []*finding
+	hidden   map[ioctl.Ino]ioctl.AGNumber // inodes that a bad inobt hides, some of them
+	ownerIn  map[ownerGroup]bool          // AGs that disputed inodes have records in
+
+	fsmapBuf, freeBuf *ioctl.FSMapBuffer
+}
+
+// group is what a pass knows of one AG.
+type group struct {
+	agno          ioctl.AGNumber
+	scrubs        map[ioctl.ScrubType]verdict.Scrub
+	sick          ioctl.AGHealth
+	candidates    []*confirm.Candidate
+	space         []*confirm.SpaceCandidate
+	spaceCompared bool
+	hidden        uint64 // blocks of inodes that a bad inobt hides
+	rmapErr       error  // the rmapbt cannot be read, or has too many differences
+}
+
+// headerTypes are scrubbed before the walk, spaceTypes after the comparison:
+// the order among the latter decides which of two that disagree is marked
+// sick, and so taken out of the cross-references of the others.
+var (
+	headerTypes = []ioctl.ScrubType{
+		ioctl.ScrubTypeSB, ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeAGI,
+		ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT,
+	}
+	inodeTypes = []ioctl.ScrubType{ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT}
+	spaceTypes = []ioctl.ScrubType{
+		ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeRMAPBT,
+	}
+	spaceTypesRmapSuspect = []ioctl.ScrubType{
+		ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeREFCNTBT,
+	}
+)
+
+// check makes one pass up to its findings; nothing is repaired in it.
+func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
+	geo, err := r.fs.RefreshGeometry(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p = &pass{
+		r: r, n: n, groups: make([]group, geo.AGCount),
+		inodeBad: make(map[ioctl.Ino][]kernel.Result), hidden: make(map[ioctl.Ino]ioctl.AGNumber),
+		fsmapBuf: ioctl.NewFSMapBuffer(fsmapBatch), freeBuf: ioctl.NewFSMapBuffer(fsmapBatch),
+	}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	for i := range p.groups {
+		p.groups[i] = group{agno: ioctl.AGNumber(i), scrubs: make(map[ioctl.ScrubType]verdict.Scrub)}
+	}
+	steps := []struct {
+		phase Phase
+		need  bool
+		do    func(context.Context) error
+	}{
+		{PhaseMetadata, r.coverage.KernelScrub, p.scrubHeaders},
+		{PhaseWalk, true, p.walkInodes},
+		{PhaseInodes, r.coverage.KernelScrub, p.scrubInodes},
+		{PhaseCompare, true, p.compare},
+		{PhaseConfirm, true, p.settle},
+		{PhaseConfirm, r.coverage.KernelScrub, p.scrubSpace},
+		{PhaseConfirm, true, p.judge},
+	}
+	for _, s := range steps {
+		if !s.need {
+			continue
+		}
+		r.progress.enter(s.phase, n)
+		if err := s.do(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (p *pass) close() {
+	if p.settler != nil {
+		p.settler.Close()
+	}
+	if err := p.walk.Close(); err != nil {
+		p.r.log.WithError(err).Warn("give the walk's memory back")
+	}
+}
+
+// scrubGroups scrubs the given types of each AG, AGs in parallel.
+func (p *pass) scrubGroups(ctx context.Context, types func(*group) []ioctl.ScrubType) error {
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(p.r.workers)
+	for i := range p.groups {
+		g := &p.groups[i]
+		eg.Go(func() error {
+			for _, t := range types(g) {
+				if err := p.scrubGroup(ctx, g, t); err != nil {
+					return err
+				}
+			}
+			geo, err := p.r.fs.AGGeometry(g.agno)
+			if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+				return err
+			}
+			g.sick = geo.Sick
+			p.r.progress.one(uint64(len(p.groups)))
+			return nil
+		})
+	}
+	return eg.Wait()
+}
+
+func (p *pass) scrubGroup(ctx context.Context, g *group, t ioctl.ScrubType) error {
+	res, err := p.r.kern.One(ctx, kernel.Object{Type: t, AGNo: g.agno})
+	if err != nil {
+		return err
+	}
+	if res.Absent {
+		g.scrubs[t] = verdict.Scrub{Ran: true} // this filesystem has none: nothing to be wrong
+		return nil
+	}
+	g.scrubs[t] = verdict.Scrub{Ran: res.Ran && res.Err == nil, Flags: res.Flags}
+	return nil
+}
+
+func (p *pass) scrubHeaders(ctx context.Context) error {
+	if err := p.scrubGroups(ctx, func(*group) []ioctl.ScrubType { return headerTypes }); err != nil {
+		return err
+	}
+	results, err := p.r.kern.Filesystem(ctx)
+	p.fsBad = append(p.fsBad, notClean(results)...)
+	if err != nil {
+		return err
+	}
+	return nil
+}
+
+func notClean(results []kernel.Result) []kernel.Result {
+	return slices.DeleteFunc(results, func(r kernel.Result) bool { return !r.Noteworthy() })
+}
+
+func (p *pass) walkInodes(ctx context.Context) error {
+	began := time.Now()
+	var err error
+	p.walk, err = walk.Run(ctx, p.r.fs, walk.Options{
+		Workers: p.r.workers, Budget: p.r.budget, Dir: p.r.spill,
+		Progress: p.r.progress.walked,
+	})
+	if err != nil {
+		return fmt.Errorf("walk inodes: %w", err)
+	}
+	p.r.sum.Inodes, p.r.sum.Extents = p.walk.Inodes, p.walk.Extents
+	p.r.sum.WalkSeconds += time.Since(began).Seconds()
+	return nil
+}
+
+func (p *pass) scrubInodes(ctx context.Context) error {
+	began := time.Now()
+	var mu sync.Mutex
+	tally, err := p.r.kern.Inodes(ctx, p.r.workers, func(res kernel.Result) {
+		mu.Lock()
+		defer mu.Unlock()
+		p.inodeBad[res.Ino] = append(p.inodeBad[res.Ino], res)
+	}, func(n uint64) { p.r.progress.step(n, p.walk.Inodes) })
+	if err != nil {
+		return fmt.Errorf("scrub inodes: %w", err)
+	}
+	p.r.sum.InodeScrubSeconds += time.Since(began).Seconds()
+	p.r.noteTally(&tally)
+	return nil
+}
+
+func (p *pass) compare(ctx context.Context) error {
+	p.settler = confirm.New(p.r.fs, p.r.bnobt, confirm.Options{
+		Drain:           p.r.drain(),
+		MultigrainCtime: p.r.multigrain,
+		Static:          p.r.static,
+		Progress: func(_, pending, total int) {
+			p.r.progress.step(uint64(total-pending), uint64(total))
+		},
+	})
+	for i := range p.groups {
+		if err := p.compareAG(ctx, ioctl.AGNumber(i)); err != nil {
+			if !errors.Is(err, errTooMany) {
+				return err
+			}
+			p.groups[i].rmapErr = err
+		}
+		p.r.progress.step(uint64(i+1), uint64(len(p.groups)))
+	}
+	return nil
+}
+
+// settle confirms or drops every candidate.
+func (p *pass) settle(ctx context.Context) error {
+	began := time.Now()
+	var cands []*confirm.Candidate
+	var space []*confirm.SpaceCandidate
+	for i := range p.groups {
+		cands = append(cands, p.groups[i].candidates...)
+		space = append(space, p.groups[i].space...)
+	}
+	if err := p.settler.Settle(ctx, cands); err != nil {
+		return fmt.Errorf("confirm differences: %w", err)
+	}
+	if err := p.settler.SettleSpace(ctx, space); err != nil {
+		return fmt.Errorf("confirm free space: %w", err)
+	}
+	for i := range p.groups {
+		g := &p.groups[i]
+		p.r.sum.Dropped += dropped(&g.candidates, func(c *confirm.Candidate) bool { return c.Status == confirm.Dropped })
+		p.r.sum.Dropped += dropped(&g.space, func(c *confirm.SpaceCandidate) bool { return c.Status == confirm.Dropped })
+	}
+	p.r.sum.ConfirmSeconds += time.Since(began).Seconds()
+	return nil
+}
+
+func dropped[C any](list *[]C, is func(C) bool) uint64 {
+	before := len(*list)
+	*list = slices.DeleteFunc(*list, is)
+	return uint64(before - len(*list))
+}
+
+// scrubSpace scrubs the free space, refcount and rmap btrees. Where the claims
+// and the bnobt both speak against the rmapbt it goes first and is marked, so
+// that the free space btrees are compared with each other alone; otherwise it
+// goes last.
+func (p *pass) scrubSpace(ctx context.Context) error {
+	return p.scrubGroups(ctx, func(g *group) []ioctl.ScrubType {
+		for _, s := range g.space {
+			if s.Conflict == confirm.OwnedFree && p.unclaimed(g, s) {
+				return spaceTypesRmapSuspect
+			}
+		}
+		return spaceTypes
+	})
+}
+
+// unclaimed tells whether a confirmed extra record explains blocks that the
+// rmapbt owns and the bnobt has free.
+func (p *pass) unclaimed(g *group, s *confirm.SpaceCandidate) bool {
+	for _, c := range g.candidates {
+		for i := range c.Diffs {
+			d := &c.Diffs[i]
+			start, end := d.Blocks()
+			if d.HasKernel && !d.HasClaim && start < uint64(s.Start)+uint64(s.Count) && uint64(s.Start) < end {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// static are the claims on an AG that the geometry alone makes.
+func (r *run) static(agno ioctl.AGNumber) []shadow.Rmap {
+	geo := r.fs.Geometry()
+	claims := []shadow.Rmap{{BlockCount: 3*geo.SectorSize/geo.BlockSize + 1, Owner: shadow.OwnerFS}}
+	if log, agbno, ok := geo.InternalLog(); ok && log == agno {
+		claims = append(claims, shadow.Rmap{StartBlock: uint32(agbno), BlockCount: geo.LogBlocks, Owner: shadow.OwnerLog})
+	}
+	return claims
+}

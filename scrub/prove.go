@@ -1,0 +1,110 @@
+package scrub
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/shadow"
+	"github.com/scrubd/scrubd/xfile"
+)
+
+// forks are the claims on the AGs of a repair as they were before it. After
+// it every fork has to be as it was, except those that were to be rebuilt.
+type forks struct {
+	claims map[ioctl.AGNumber]*xfile.Array[shadow.Rmap]
+	exempt map[uint64]bool // inodes whose forks were rebuilt on purpose
+	taken  time.Time
+}
+
+func (f *forks) close() {
+	if f == nil {
+		return
+	}
+	for _, a := range f.claims {
+		_ = a.Close() // memory, nothing can get lost
+	}
+	f.claims = nil
+}
+
+// takeForks takes the claims of every AG over from the pass: a rebuild of a
+// fork reads all AGs.
+func (p *pass) takeForks(due []*finding) (*forks, error) {
+	f := &forks{claims: make(map[ioctl.AGNumber]*xfile.Array[shadow.Rmap]), exempt: make(map[uint64]bool), taken: time.Now()}
+	for agno := range p.walk.Claims {
+		f.claims[ioctl.AGNumber(agno)] = p.walk.Claims[agno]
+		p.walk.Claims[agno] = nil
+	}
+	for _, d := range due {
+		for _, s := range d.steps {
+			if s.obj.Ino != 0 {
+				f.exempt[uint64(s.obj.Ino)] = true
+			}
+		}
+	}
+	return f, nil
+}
+
+// proveForks compares the claims of this pass with those of before the
+// repairs. What a live filesystem changed itself has a newer ctime, or still
+// maps the same offsets elsewhere; what is left was taken by a repair.
+func (r *run) proveForks(ctx context.Context, p *pass, before *forks) error {
+	if before == nil {
+		return nil
+	}
+	r.progress.enter(PhaseProof, p.n)
+	lost := make(map[uint64][]verdictExtent)
+	for agno, old := range before.claims {
+		if uint64(agno) >= uint64(len(p.walk.Claims)) {
+			continue
+		}
+		for d, err := range shadow.Diff(old.Chunks(ctx), p.walk.Claims[agno].Chunks(ctx)) {
+			if err != nil {
+				return fmt.Errorf("compare forks of AG %d with those before the repair: %w", agno, err)
+			}
+			if !d.HasClaim || !d.Claim.IsInode() || before.exempt[d.Claim.Owner] {
+				continue
+			}
+			if len(lost[d.Claim.Owner]) < maxListed {
+				lost[d.Claim.Owner] = append(lost[d.Claim.Owner], verdictExtent{agno, d.Claim})
+			}
+		}
+	}
+	for ino, extents := range lost {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		gone, err := p.settler.LostSince(ino, before.taken, claimsOf(extents))
+		if err != nil {
+			return err
+		}
+		if len(gone) == 0 {
+			continue
+		}
+		f := &finding{Finding: &Finding{
+			AtFault: "fork", Severity: Critical, Outcome: Failed, HasAG: true, AGNo: extents[0].agno,
+			Files:   []File{{Ino: ioctl.Ino(ino)}},
+			Summary: fmt.Sprintf("inode %d maps less than before the repair: %s", ino, describe(&gone[0])),
+			Reason:  "a repair changed a file that it was not to change: stop writing to this filesystem and compare with a backup",
+		}, order: orderNone}
+		for _, e := range extents {
+			f.Extents = append(f.Extents, Extent{e.agno, ioctl.AGBlock(e.claim.StartBlock), e.claim.BlockCount})
+		}
+		p.add(f)
+	}
+	return nil
+}
+
+type verdictExtent struct {
+	agno  ioctl.AGNumber
+	claim shadow.Rmap
+}
+
+func claimsOf(extents []verdictExtent) []shadow.Rmap {
+	out := make([]shadow.Rmap, len(extents))
+	for i := range extents {
+		out[i] = extents[i].claim
+	}
+	return out
+}

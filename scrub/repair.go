@@ -1,0 +1,258 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/kernel"
+)
+
+// maxTries is how often the repair of one finding is run: once more after its
+// sources were proven anew, then it is given up.
+const maxTries = 2
+
+// String says what a step does in words.
+func (s step) String() string {
+	what := "repair"
+	if s.forced {
+		what = "rebuild"
+	}
+	return what + " " + s.obj.String()
+}
+
+// consent asks whoever wants to be asked before the first repair of a run.
+func (r *run) consent(ctx context.Context, due []*finding) error {
+	if r.opts.BeforeRepair == nil || r.asked {
+		return nil
+	}
+	r.asked = true
+	var plan []string
+	for _, f := range due {
+		for _, s := range f.steps {
+			plan = append(plan, s.String()+": "+f.Summary)
+		}
+	}
+	err := r.opts.BeforeRepair(ctx, plan)
+	if err == nil {
+		return nil
+	}
+	r.vetoed = err
+	for _, f := range due {
+		f.Reason = fmt.Sprintf("the repair was vetoed: %v", err)
+		r.publish(f.Finding)
+	}
+	return err
+}
+
+// repair makes the repairs of the findings, one call at a time. A repair that
+// fails leaves its finding for the next pass to judge.
+func (r *run) repair(ctx context.Context, due []*finding, saved map[string]string) error {
+	r.progress.enter(PhaseRepair, 0)
+	for i, f := range due {
+		r.tries[f.ID]++
+		f.EvidencePath = saved[f.ID]
+		for _, s := range f.steps {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := r.repairStep(ctx, f.ID, s, f.Finding); err != nil {
+				return err
+			}
+		}
+		r.progress.step(uint64(i+1), uint64(len(due)))
+	}
+	return nil
+}
+
+// repairStep makes one repair call. Only what ends the run is an error.
+func (r *run) repairStep(ctx context.Context, id string, s step, f *Finding) error {
+	ev := RepairEvent{
+		FindingID: id, What: s.String(), Type: s.obj.Type, AGNo: s.obj.AGNo, Ino: s.obj.Ino, Forced: s.forced, Began: true,
+	}
+	r.emit(&ev)
+	began := time.Now()
+	res, err := r.kern.Repair(ctx, s.obj, s.forced)
+	ended := ev
+	ended.Began, ended.Duration = false, time.Since(began)
+	ended.Err = err
+	if err == nil {
+		ended.Err = res.Err
+	}
+	r.emit(&ended)
+	r.sum.Repairs++
+	if f != nil {
+		done := s.String()
+		if ended.Err != nil {
+			done += ": " + ended.Err.Error()
+		}
+		f.Done = append(f.Done, done)
+	}
+	var fatal *kernel.FatalError
+	if errors.As(err, &fatal) || ctx.Err() != nil {
+		return err
+	}
+	if err != nil {
+		r.log.WithError(err).WithField("repair", s.String()).Warn("repair")
+	}
+	return nil
+}
+
+// optimize makes the repairs that are no more than tidying up, when nothing is
+// wrong any more.
+func (r *run) optimize(ctx context.Context, p *pass) error {
+	for _, results := range p.inodeBad {
+		for _, res := range results {
+			if res.Bad() || !res.Flags.Has(ioctl.ScrubPreen) {
+				continue
+			}
+			r.sum.OptimizationsPossible++
+			if r.mode < ModeOptimize || !r.coverage.Repair || r.left() || res.Type != ioctl.ScrubTypeINODE {
+				continue
+			}
+			ok, err := r.optimizeInode(ctx, p, res)
+			if err != nil {
+				return err
+			}
+			if ok {
+				r.sum.OptimizationsPossible--
+				r.sum.Optimized++
+			}
+		}
+	}
+	return nil
+}
+
+// optimizeInode lets the kernel tidy up an inode, which rewrites its counters
+// from its forks: only where these agree, and neither is empty.
+func (r *run) optimizeInode(ctx context.Context, p *pass, res kernel.Result) (bool, error) {
+	seen, err := p.settler.Measure(uint64(res.Ino))
+	if err != nil {
+		return false, err
+	}
+	if seen.Gen != res.Gen || seen.Blocks == 0 || seen.Extents == 0 {
+		return seen.Gen != res.Gen, nil
+	}
+	again, err := r.kern.One(ctx, res.Object)
+	if err != nil || again.Absent || again.Bad() || !again.Flags.Has(ioctl.ScrubPreen) {
+		return err == nil && !again.Bad(), err
+	}
+	fixed, err := r.kern.Repair(ctx, res.Object, false)
+	var fatal *kernel.FatalError
+	if errors.As(err, &fatal) || ctx.Err() != nil {
+		return false, err
+	}
+	return err == nil && (fixed.Absent || fixed.Clean() && !fixed.Flags.Has(ioctl.ScrubPreen)), nil
+}
+
+// left tells whether any finding says that the filesystem is still damaged.
+func (r *run) left() bool {
+	for _, f := range r.known {
+		if f.Left() || f.Outcome == Unsettled {
+			return true
+		}
+	}
+	return false
+}
+
+// summarize checks the sums over the whole filesystem, which a repair that
+// freed or found blocks leaves wrong, and has them recounted.
+func (r *run) summarize(ctx context.Context) error {
+	if !r.coverage.KernelScrub {
+		return nil
+	}
+	r.progress.enter(PhaseSummary, 0)
+	results, err := r.kern.Summary(ctx)
+	if err != nil {
+		return err
+	}
+	for _, res := range results {
+		if res.Absent || res.Unknown {
+			continue
+		}
+		if res.Err != nil || !res.Ran || res.Flags.Has(ioctl.ScrubIncomplete) {
+			r.sum.Unchecked++
+			r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("%s could not be checked", res.Object))
+			continue
+		}
+		if !res.Bad() {
+			continue
+		}
+		if err := r.recount(ctx, res); err != nil {
+			return err
+		}
+	}
+	if !r.left() {
+		if _, err := r.kern.ForgetSickness(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recount repairs a sum. Link counts are only as good as the directories and
+// inodes that they are counted from.
+func (r *run) recount(ctx context.Context, res kernel.Result) error {
+	f := &Finding{
+		ID: "sum-" + res.Type.String(), AtFault: res.Type.String(), Severity: Corruption, Outcome: Repairable,
+		ScrubTypes: []ioctl.ScrubType{res.Type},
+		Summary:    fmt.Sprintf("the kernel finds %s wrong", res.Object),
+		Witnesses:  []Witness{{"kernel scrub", fmt.Sprintf("%s: %s", res.Type, res.Flags)}},
+	}
+	expected := r.sum.Repairs > 0 && res.Type == ioctl.ScrubTypeFSCOUNTERS
+	switch {
+	case r.mode != ModeRepair:
+		f.Reason = fmt.Sprintf("this run may not repair (mode %s)", r.mode)
+	case !r.coverage.Repair:
+		f.Outcome, f.Reason = Held, "online repair is not possible here"
+	case res.Type == ioctl.ScrubTypeNLINKS && r.left():
+		f.Outcome, f.Reason = Held, "what is counted is itself in question in another finding"
+	default:
+		if err := r.repairStep(ctx, f.ID, step{obj: res.Object}, f); err != nil {
+			return err
+		}
+		again, err := r.kern.One(ctx, res.Object)
+		if err != nil {
+			return err
+		}
+		f.Outcome = Repaired
+		if again.Bad() {
+			f.Outcome, f.Reason = Failed, "it was recounted and is still wrong"
+		}
+	}
+	// In a filesystem that is damaged elsewhere the sums follow the damage.
+	follows := f.Outcome == Repairable && r.left()
+	if expected && f.Outcome == Repaired || follows {
+		return nil
+	}
+	r.known[f.ID] = f
+	r.order = append(r.order, f.ID)
+	r.publish(f)
+	return nil
+}
+
+// takeNotes records what could not be checked and what is merely odd.
+func (r *run) takeNotes(p *pass) {
+	r.noteUnchecked()
+	if n := p.walk.RefusedTotal; n > 0 {
+		note := fmt.Sprintf("%s could not be opened because of leases, delegations or access scanners", plural(n, "inode"))
+		if r.coverage.KernelScrub {
+			note += "; the kernel's scrub checked them"
+		} else {
+			r.sum.Unchecked += n
+		}
+		r.sum.Notes = append(r.sum.Notes, note)
+	}
+	if n := p.walk.RTInodes; n > 0 {
+		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("the data of %s on the realtime device was not compared", plural(n, "file")))
+	}
+	for _, results := range p.inodeBad {
+		for _, res := range results {
+			if res.Flags.Has(ioctl.ScrubWarning) && !res.Bad() {
+				r.sum.Warnings++
+			}
+		}
+	}
+}

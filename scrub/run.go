@@ -1,0 +1,342 @@
+package scrub
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/scrub/paths"
+	"github.com/scrubd/scrubd/xfile"
+)
+
+// maxPasses bounds a run: one pass for each kind of repair, a second try for
+// what failed, and the proof.
+const maxPasses = 8
+
+// Errors that keep a run from starting.
+var (
+	// ErrForbidden: the filesystem's autofsck property is none.
+	ErrForbidden = errors.New("its autofsck property forbids any check")
+	// ErrRequired: a part that the caller requires is missing; see [RequireError].
+	ErrRequired = errors.New("a required part is missing")
+)
+
+// RequireError names the parts of [Options].Require that are missing here.
+type RequireError struct {
+	Path    string
+	Missing []Uncovered
+}
+
+// Error names the first missing part and why it is missing.
+func (e *RequireError) Error() string {
+	return fmt.Sprintf("run on %s: required %s is missing: %s", e.Path, e.Missing[0].What, e.Missing[0].Why)
+}
+
+// Is reports whether target is [ErrRequired].
+func (e *RequireError) Is(target error) bool { return target == ErrRequired } //nolint:errorlint // Is methods compare the bare target
+
+// run is one run and what lasts as long as it does.
+type run struct {
+	ctx  context.Context // of the run, for what is asked for deep below
+	fs   *ioctl.FS
+	opts Options
+	log  logrus.FieldLogger
+
+	id         string
+	mode       Mode
+	coverage   Coverage
+	workers    int
+	budget     *xfile.Budget
+	spill      string
+	kern       *kernel.Scrubber
+	bnobt      *ioctl.BnobtView
+	multigrain bool
+	progress   *progress
+	sum        *Summary
+
+	events sync.Mutex          // one event at a time
+	known  map[string]*Finding // by ID, over all passes
+	order  []string            // of known, as they were first seen
+	tries  map[string]int      // repairs tried per finding
+	vetoed error
+	asked  bool
+
+	scrubErrors, unlisted uint64 // of the last pass
+}
+
+// Run checks the filesystem once and repairs what its mode allows.
+//
+// Shape: the summary says what was found, done and left; it is nil only when
+// the run could not start. A run that was stopped or gave up returns a summary
+// with Complete false together with the error.
+// Errors: [ErrForbidden], [ErrRequired]; ctx's; those of package ioctl that
+// end a run ([ioctl.ErrShutdown], [ioctl.ErrPrivilege], …).
+func Run(ctx context.Context, fs *ioctl.FS, o Options) (*Summary, error) {
+	r, err := newRun(ctx, fs, o)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	err = r.all(ctx)
+	r.sum.Elapsed = time.Since(r.sum.Began)
+	r.sum.Complete = err == nil
+	r.sum.KernelCalls = r.kern.Calls()
+	if err != nil {
+		r.sum.Incomplete = fmt.Sprintf("stopped in phase %s: %v", r.progress.phase(), err)
+	}
+	for _, id := range r.order {
+		r.sum.Findings = append(r.sum.Findings, r.known[id])
+	}
+	_, r.sum.PeakPageableBytes = r.budget.Used(xfile.Memory)
+	return r.sum, err
+}
+
+func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
+	r := &run{
+		ctx: ctx, fs: fs, opts: o, log: o.Log, workers: o.Workers, spill: o.SpillDir,
+		known: make(map[string]*Finding), tries: make(map[string]int),
+	}
+	if r.log == nil {
+		discard := logrus.New()
+		discard.SetOutput(io.Discard)
+		r.log = discard
+	}
+	if r.workers <= 0 {
+		r.workers = runtime.NumCPU()
+	}
+	property, err := fs.Autofsck()
+	if err != nil {
+		return nil, err
+	}
+	if r.mode, err = ceiling(o, property); err != nil {
+		return nil, fmt.Errorf("run on %s: %w", fs.Path(), err)
+	}
+	if r.budget, err = xfile.SystemBudget(); err != nil {
+		return nil, err
+	}
+	if err := r.cover(); err != nil {
+		return nil, err
+	}
+	if missing := r.missing(); len(missing) > 0 {
+		return nil, &RequireError{Path: fs.Path(), Missing: missing}
+	}
+	var id [8]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return nil, fmt.Errorf("make a run id: %w", err)
+	}
+	r.id = hex.EncodeToString(id[:])
+	r.kern = kernel.New(fs, kernel.Options{Log: r.log})
+	r.sum = &Summary{RunID: r.id, Mode: r.mode, Coverage: r.coverage, Began: time.Now(), AGs: uint64(fs.Geometry().AGCount)}
+	r.progress = newProgress(r)
+	r.emit(&StartEvent{
+		Time: r.sum.Began, RunID: r.id, Path: fs.Path(), Device: deviceName(fs.Device()),
+		UUID: uuidString(fs.Geometry().UUID), Mode: r.mode, Autofsck: property.String(), Coverage: r.coverage,
+	})
+	return r, nil
+}
+
+// ceiling is the mode that a run gets: what was asked for, but no more than
+// the property allows.
+func ceiling(o Options, property ioctl.AutofsckValue) (Mode, error) {
+	allowed := ModeRepair
+	if !o.IgnoreAutofsck {
+		switch property {
+		case ioctl.AutofsckNone:
+			return 0, ErrForbidden
+		case ioctl.AutofsckCheck, ioctl.AutofsckUnknown:
+			allowed = ModeCheck
+		case ioctl.AutofsckOptimize:
+			allowed = ModeOptimize
+		}
+	}
+	if o.Mode == 0 {
+		return allowed, nil
+	}
+	return min(o.Mode, allowed), nil
+}
+
+func (r *run) close() {
+	r.progress.stop()
+	if r.bnobt != nil {
+		r.bnobt.Close()
+	}
+}
+
+func (r *run) emit(e Event) {
+	r.events.Lock()
+	defer r.events.Unlock()
+	if r.opts.Events != nil {
+		r.opts.Events(e)
+	}
+}
+
+// drain is the AG drain barrier, nil without kernel scrub.
+func (r *run) drain() func(context.Context, ioctl.AGNumber) error {
+	if !r.coverage.KernelScrub {
+		return nil
+	}
+	return r.kern.Drain
+}
+
+// all makes passes until one finds nothing that may be repaired. Each pass is
+// the proof of the repairs before it.
+func (r *run) all(ctx context.Context) error {
+	var before *forks
+	defer func() { before.close() }()
+	for n := 1; ; n++ {
+		p, err := r.check(ctx, n)
+		if err != nil {
+			return err
+		}
+		done, err := r.step(ctx, p, &before)
+		p.close()
+		if err != nil {
+			return err
+		}
+		if done || n == maxPasses {
+			break
+		}
+	}
+	if err := r.summarize(ctx); err != nil {
+		return err
+	}
+	return r.name(ctx)
+}
+
+// step records what a pass found, holds the forks against what they were
+// before the last repairs, and makes the repairs that are next.
+func (r *run) step(ctx context.Context, p *pass, before **forks) (done bool, err error) {
+	if err := r.proveForks(ctx, p, *before); err != nil {
+		return false, err
+	}
+	(*before).close()
+	*before = nil
+	r.record(p)
+	due := r.due(p)
+	if len(due) == 0 {
+		r.takeNotes(p)
+		return true, r.optimize(ctx, p)
+	}
+	if err := r.consent(ctx, due); err != nil {
+		return true, nil //nolint:nilerr // a veto ends the repairs, not the run
+	}
+	saved, err := r.saveEvidence(ctx, p, due)
+	if err != nil {
+		for _, f := range due {
+			f.Outcome, f.Reason = Held, fmt.Sprintf("the evidence could not be saved: %v", err)
+			r.publish(f.Finding)
+		}
+		return true, nil //nolint:nilerr // without evidence nothing is repaired
+	}
+	if *before, err = p.takeForks(due); err != nil {
+		return false, err
+	}
+	return false, r.repair(ctx, due, saved)
+}
+
+// record takes over what a pass found: new findings, and what became of those
+// of earlier passes.
+func (r *run) record(p *pass) {
+	seen := make(map[string]bool)
+	for _, f := range p.findings {
+		seen[f.ID] = true
+		old, again := r.known[f.ID]
+		if !again {
+			r.order = append(r.order, f.ID)
+		} else {
+			f.Done, f.EvidencePath = old.Done, old.EvidencePath
+		}
+		if r.tries[f.ID] >= maxTries && f.Outcome == Repairable {
+			f.Outcome, f.Reason = Failed, "it was repaired and is still there: "+offline()[0].Effect
+		}
+		if f.Outcome == Repairable && r.mode != ModeRepair {
+			f.Reason = fmt.Sprintf("this run may not repair (mode %s)", r.mode)
+		}
+		r.known[f.ID] = f.Finding
+		r.publish(f.Finding)
+	}
+	r.order = slices.DeleteFunc(r.order, func(id string) bool {
+		f := r.known[id]
+		if seen[id] || f.Outcome == Repaired {
+			return false
+		}
+		if r.tries[id] == 0 {
+			// Nothing was done on its account: it was part of what was repaired,
+			// or of what a live filesystem has changed.
+			delete(r.known, id)
+			return true
+		}
+		f.Outcome, f.Reason = Repaired, ""
+		r.publish(f)
+		return false
+	})
+}
+
+// publish hands out the present state of a finding.
+func (r *run) publish(f *Finding) {
+	c := *f
+	r.progress.found(len(r.known))
+	r.emit(&FindingEvent{Finding: &c})
+}
+
+// due returns the findings whose repairs are next: all of the lowest order.
+func (r *run) due(p *pass) []*finding {
+	if r.mode != ModeRepair || r.vetoed != nil || !r.coverage.Repair {
+		return nil
+	}
+	var due []*finding
+	for _, f := range p.findings {
+		if f.Outcome != Repairable || len(f.steps) == 0 {
+			continue
+		}
+		if len(due) > 0 && f.order != due[0].order {
+			break
+		}
+		due = append(due, f)
+	}
+	return due
+}
+
+// name looks up the paths of the inodes in the findings, once, and only when
+// there are any.
+func (r *run) name(ctx context.Context) error {
+	inos := make(map[ioctl.Ino]ioctl.Gen)
+	for _, id := range r.order {
+		for _, f := range r.known[id].Files {
+			inos[f.Ino] = f.Gen
+		}
+	}
+	if len(inos) == 0 {
+		return nil
+	}
+	found, err := paths.Resolve(ctx, r.fs, inos)
+	if err != nil {
+		r.log.WithError(err).Warn("look up paths")
+		return ctx.Err()
+	}
+	for _, id := range r.order {
+		files := r.known[id].Files
+		for i := range files {
+			if names := found[files[i].Ino]; len(names) > 0 {
+				files[i].Path = names[0]
+			}
+		}
+		r.publish(r.known[id])
+	}
+	return nil
+}
+
+func uuidString(u [16]byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
