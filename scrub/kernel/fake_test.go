@@ -60,7 +60,7 @@ func answerWith(k *ioctltest.Kernel, typ ioctl.ScrubType, errnos ...unix.Errno) 
 		mu.Lock()
 		defer mu.Unlock()
 		// A generation without an inode is a probe for the type.
-		if req.Type == typ && len(errnos) > 0 && !(req.Gen == 1 && req.Ino == 0) {
+		if req.Type == typ && len(errnos) > 0 && (req.Gen != 1 || req.Ino != 0) {
 			errno := errnos[0]
 			errnos = errnos[1:]
 			return 0, errno

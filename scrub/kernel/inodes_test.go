@@ -2,7 +2,6 @@ package kernel_test
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"testing"
 
@@ -250,10 +249,10 @@ func TestInodesThatBulkstatDoesNotGive(t *testing.T) {
 		return kept, next, 0
 	}
 	k.OnScrub = func(req ioctl.ScrubRequest) (ioctl.ScrubFlags, unix.Errno) {
-		switch {
-		case req.Ino == broken.Ino || req.Ino == skipped.Ino:
+		switch req.Ino {
+		case broken.Ino, skipped.Ino:
 			return ioctl.ScrubCorrupt, 0
-		case req.Ino == quota.Ino || req.Ino == gone.Ino:
+		case quota.Ino, gone.Ino:
 			return 0, unix.ENOENT
 		}
 		return k.DefaultScrub(req)
@@ -266,7 +265,7 @@ func TestInodesThatBulkstatDoesNotGive(t *testing.T) {
 	require.Equal(t, uint64(1), tally.UnlistedTotal)
 	assert.Equal(t, broken.Ino, tally.Unlisted[0].First)
 	assert.Equal(t, broken.Ino, tally.Unlisted[0].Last)
-	assert.ErrorIs(t, tally.Unlisted[0].Err, ioctl.ErrCorrupt)
+	require.ErrorIs(t, tally.Unlisted[0].Err, ioctl.ErrCorrupt)
 	require.Len(t, found, 2)
 	for _, r := range found {
 		assert.Equal(t, ioctl.ScrubTypeINODE, r.Type)
@@ -360,7 +359,7 @@ func TestInodesStopsWithTheContext(t *testing.T) {
 	_, err := s.Inodes(ctx, 4, func(kernel.Result) {}, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	var dead *kernel.FatalError
-	assert.False(t, errors.As(err, &dead))
+	require.NotErrorAs(t, err, &dead)
 	assert.Less(t, n, 600)
 }
 

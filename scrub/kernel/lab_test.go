@@ -269,7 +269,7 @@ func TestLabInodeThatCannotBeLoaded(t *testing.T) {
 		assert.Equal(t, ino, cores[0].Ino)
 		require.Len(t, tally.Unlisted, 1)
 		assert.Equal(t, ino, tally.Unlisted[0].First)
-		assert.ErrorIs(t, tally.Unlisted[0].Err, ioctl.ErrCorrupt)
+		require.ErrorIs(t, tally.Unlisted[0].Err, ioctl.ErrCorrupt)
 		assert.Equal(t, allocated(t, fs), tally.Inodes+tally.Silent)
 	})
 }

@@ -2,7 +2,6 @@ package kernel_test
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -81,7 +80,7 @@ func TestRepairOutcomes(t *testing.T) {
 			assert.Equal(t, c.forced, failed.Forced)
 			assert.Contains(t, err.Error(), "rmapbt of AG 1")
 			var dead *kernel.FatalError
-			assert.False(t, errors.As(err, &dead))
+			require.NotErrorAs(t, err, &dead)
 		})
 	}
 }
@@ -93,7 +92,7 @@ func TestRepairThatEndsTheRun(t *testing.T) {
 		r, err := s.Repair(t.Context(), kernel.Object{Type: ioctl.ScrubTypeBNOBT}, false)
 		var dead *kernel.FatalError
 		require.ErrorAs(t, err, &dead, "%v", errno)
-		assert.ErrorIs(t, err, errno)
+		require.ErrorIs(t, err, errno)
 		assert.Equal(t, kernel.Failed, r.Outcome)
 		assert.Equal(t, 1, r.Attempts)
 	}

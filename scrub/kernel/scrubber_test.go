@@ -222,16 +222,16 @@ func TestErrnoTable(t *testing.T) {
 			require.Equal(t, want.fatal, errors.As(err, &dead), "%v", err)
 			if want.fatal {
 				assert.Equal(t, object, dead.Object)
-				assert.ErrorIs(t, err, want.err)
+				require.ErrorIs(t, err, want.err)
 			}
 			assert.Equal(t, want.absent, r.Absent)
 			assert.Equal(t, want.unknown, r.Unknown)
 			assert.Equal(t, want.bad, r.Bad())
 			assert.Equal(t, want.attempts, r.Attempts)
 			if want.err != nil {
-				assert.ErrorIs(t, r.Err, want.err)
+				require.ErrorIs(t, r.Err, want.err)
 			} else {
-				assert.NoError(t, r.Err)
+				require.NoError(t, r.Err)
 			}
 			assert.False(t, r.Clean())
 		})
@@ -255,7 +255,7 @@ func TestBadSectorIsNoReasonToStop(t *testing.T) {
 	answerWith(k, ioctl.ScrubTypeBNOBT, unix.EIO)
 	results, err := s.AG(t.Context(), 0)
 	require.NoError(t, err)
-	assert.ErrorIs(t, byType(t, results, ioctl.ScrubTypeBNOBT).Err, unix.EIO)
+	require.ErrorIs(t, byType(t, results, ioctl.ScrubTypeBNOBT).Err, unix.EIO)
 	assert.True(t, byType(t, results, ioctl.ScrubTypeRMAPBT).Clean())
 }
 

@@ -93,7 +93,7 @@ func (e *Evidence) JSON(name string, v any) error {
 
 // replace puts contents under a name, as a whole: a reader, or a crash, finds
 // the old file or the new one. The caller holds mu.
-func (e *Evidence) replace(name string, contents []byte) (err error) {
+func (e *Evidence) replace(name string, contents []byte) error {
 	if e.closed {
 		return fs.ErrClosed
 	}
@@ -102,17 +102,13 @@ func (e *Evidence) replace(name string, contents []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, e.root.Remove(unfinished))
-		}
-	}()
 	_, err = file.Write(contents)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
+	err = errors.Join(err, file.Sync(), file.Close())
+	if err == nil {
+		err = e.root.Rename(unfinished, name)
 	}
-	if err = e.root.Rename(unfinished, name); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, e.root.Remove(unfinished))
 	}
 	return syncIn(e.root, ".")
 }

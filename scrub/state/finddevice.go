@@ -26,13 +26,13 @@ func FindDevice(number uint64) (string, error) {
 func findDevice(root string, number uint64) (string, error) {
 	id := fmt.Sprintf("%d:%d", unix.Major(number), unix.Minor(number))
 	var candidates []string
-	uevent, err := os.ReadFile(filepath.Join(root, "sys/dev/block", id, "uevent"))
+	uevent, err := os.ReadFile(filepath.Join(root, "sys", "dev", "block", id, "uevent"))
 	if err == nil {
 		if name := devName(uevent); name != "" {
 			candidates = append(candidates, filepath.Join(root, "dev", name))
 		}
 	}
-	candidates = append(candidates, filepath.Join(root, "dev/block", id))
+	candidates = append(candidates, filepath.Join(root, "dev", "block", id))
 	errs := []error{}
 	for _, path := range candidates {
 		var st unix.Stat_t
