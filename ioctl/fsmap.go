@@ -99,12 +99,15 @@ func (r *FSMapRecord) Is(o FSMapOwner) bool {
 
 // Shareable reports whether GETFSMAP, continuing after this record as a low key, takes it for one
 // that other records may share the start block with (on a filesystem with reflink). After one that is not, it
-// skips records that begin inside it: continue from a fresh key instead.
+// skips what begins inside it; after one that is, it skips what else the same inode maps there with a higher
+// offset. So neither is a safe way to continue: begin again at the record's address, with a key that has no
+// length, and drop what comes twice.
 func (r *FSMapRecord) Shareable() bool {
 	return r.Flags&(FSMapSpecialOwner|FSMapAttrFork|FSMapExtentMap|FSMapPrealloc) == 0
 }
 
-// Key returns the record as a low key to continue after.
+// Key returns the record as a low key to continue after, as the manual page has it. Records may be left out
+// so: see [FSMapRecord.Shareable].
 func (r *FSMapRecord) Key() FSMapKey {
 	return FSMapKey{
 		Device: r.Device, Flags: r.Flags &^ FSMapLast, Physical: r.Physical,

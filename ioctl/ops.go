@@ -36,7 +36,7 @@ var (
 	opInodegc       = &operation{"flush inodegc", "XFS_IOC_FREE_EOFBLOCKS", "3.8", ""}
 	opFreeze        = &operation{"freeze", "FIFREEZE", "2.6.29", ""}
 	opThaw          = &operation{"thaw", "FITHAW", "2.6.29", ""}
-	opParents       = &operation{"parents", "parent pointers", "6.10", ""}
+	opParents       = &operation{"parents", "GETPARENTS", "6.10", ""}
 	opHealthMonitor = &operation{"health monitor", "XFS_IOC_HEALTH_MONITOR", "7.0", ""}
 	opHealthCovers  = &operation{"compare with health monitor", "XFS_IOC_HEALTH_FD_ON_MONITORED_FS", "7.0", ""}
 	opVerifyMedia   = &operation{"verify media", "XFS_IOC_VERIFY_MEDIA", "7.0", ""}

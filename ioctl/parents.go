@@ -73,7 +73,7 @@ func (fs *FS) parents(fd int, ioc uintptr, arg unsafe.Pointer, gp *abi.GetParent
 		if _, errno := fs.ioctl(fd, ioc, arg); errno != 0 {
 			e := fail(errno)
 			if errno == unix.EOPNOTSUPP {
-				e.Unsupported.Reason = "this filesystem was made without them"
+				e.Unsupported.Reason = "this filesystem was made without parent pointers"
 			}
 			return e
 		}
