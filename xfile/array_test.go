@@ -106,7 +106,7 @@ func arrayTwin[T comparable](t *rapid.T, draw func(uint64) T) {
 				return
 			}
 			require.NoError(t, err)
-			require.True(t, twin[i] == v)
+			require.True(t, slices.Equal(raw(&twin[i]), raw(&v)))
 		},
 		"truncate": func(t *rapid.T) {
 			n := rapid.IntRange(0, len(twin)).Draw(t, "n")
@@ -333,11 +333,13 @@ func TestIterationStops(t *testing.T) {
 	for _, err := range a.All(ctx) {
 		require.ErrorIs(t, err, context.Canceled)
 	}
-	for range a.All(t.Context()) {
+	for _, err := range a.All(t.Context()) {
+		require.NoError(t, err)
 		break
 	}
 	require.NoError(t, a.Set(3*chunkRecords, triad{})) // now there is a gap
-	for range a.Chunks(t.Context()) {
+	for _, err := range a.Chunks(t.Context()) {
+		require.NoError(t, err)
 		break
 	}
 	// What was appended after the first step is not seen.
@@ -354,7 +356,8 @@ func TestBusy(t *testing.T) {
 	a := newTestArray[word](t, Options{Name: "busy"})
 	require.NoError(t, a.Append([]word{3, 2, 1}))
 	compare := func(x, y *word) int { return int(*x) - int(*y) }
-	for range a.Chunks(t.Context()) {
+	for _, err := range a.Chunks(t.Context()) {
+		require.NoError(t, err)
 		require.ErrorIs(t, a.Truncate(0), ErrBusy)
 		require.ErrorIs(t, a.Sort(t.Context(), compare), ErrBusy)
 	}
@@ -388,7 +391,7 @@ func TestArrayClose(t *testing.T) {
 	require.Zero(t, used)
 	require.NoError(t, a.Close())
 
-	compare := func(x, y *word) int { return 0 }
+	compare := func(_, _ *word) int { return 0 }
 	for what, err := range map[string]error{
 		"append":   a.Append([]word{1}),
 		"empty":    a.Append(nil),

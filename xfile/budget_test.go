@@ -128,8 +128,8 @@ func TestNilBudget(t *testing.T) {
 	require.NoError(t, b.take("x", Memory, Unlimited))
 	b.settle(Memory, 1)
 	b.give("x", Memory, 1)
-	require.EqualValues(t, int64(Unlimited), b.Limit(Memory))
-	require.EqualValues(t, int64(Unlimited), b.Left(Disk))
+	require.Equal(t, int64(Unlimited), b.Limit(Memory))
+	require.Equal(t, int64(Unlimited), b.Left(Disk))
 	require.True(t, b.WouldFit(1<<60))
 	require.Nil(t, b.Uses())
 	require.Empty(t, b.Bound())
@@ -185,13 +185,13 @@ func TestBudgetFollows(t *testing.T) {
 	// Under way: charged, and not yet to be seen in a reading.
 	require.NoError(t, b.take("x", Memory, 10<<20))
 	was := b.Limit(Memory)
-	require.EqualValues(t, left-10<<20, b.Left(Memory))
+	require.Equal(t, left-10<<20, b.Left(Memory))
 	require.Equal(t, was, b.Limit(Memory))
 	b.settle(Memory, 10<<20)
 	left -= 10 << 20
 
 	fail = errors.New("unreadable")
-	require.EqualValues(t, left, b.Left(Memory), "the last number stands")
+	require.Equal(t, left, b.Left(Memory), "the last number stands")
 	fail = nil
 	b.source.last = time.Now().Add(-2 * sourceInterval)
 	was = int64(reads)

@@ -48,7 +48,7 @@ var machineV1 = with(machine, map[string]string{
 })
 
 // unlimitedV1 is what a v1 kernel says where there is no limit.
-var unlimitedV1 = fmt.Sprint(math.MaxInt64 &^ 4095)
+var unlimitedV1 = fmt.Sprint(int64(math.MaxInt64 &^ 4095))
 
 func TestSystemLeft(t *testing.T) {
 	const (
@@ -57,7 +57,7 @@ func TestSystemLeft(t *testing.T) {
 		job  = "cg/cpu x/job/one/"
 	)
 	free := int64(4096*mib) - headroom(8192*mib)
-	mb := func(n int) string { return fmt.Sprint(n * mib) }
+	mb := func(n int64) string { return fmt.Sprint(n * mib) }
 	for _, test := range []struct {
 		name  string
 		base  map[string]string

@@ -29,7 +29,7 @@ const (
 // childLimit is the memory of the children's cgroup, and childData what they
 // try to hold: far more.
 const (
-	childLimit = 96 << 20
+	childLimit = 64 << 20
 	childData  = 4 * childLimit
 )
 

@@ -25,14 +25,14 @@ type faulty struct {
 
 func (f *faulty) kernel() *kernel {
 	k := realKernel()
-	real := *k
+	made := *k
 	k.memfdCreate = func(name string, flags int) (int, error) {
 		if f.memfd != nil {
 			if err := f.memfd(flags); err != nil {
 				return -1, err
 			}
 		}
-		return real.memfdCreate(name, flags)
+		return made.memfdCreate(name, flags)
 	}
 	k.open = func(path string, flags int, mode uint32) (int, error) {
 		if f.open != nil {
@@ -40,10 +40,10 @@ func (f *faulty) kernel() *kernel {
 				return -1, err
 			}
 		}
-		return real.open(path, flags, mode)
+		return made.open(path, flags, mode)
 	}
 	k.unlink = func(path string) error {
-		err := real.unlink(path)
+		err := made.unlink(path)
 		if f.unlink != nil {
 			return f.unlink()
 		}
@@ -55,7 +55,7 @@ func (f *faulty) kernel() *kernel {
 				return err
 			}
 		}
-		return real.fallocate(fd, mode, off, n)
+		return made.fallocate(fd, mode, off, n)
 	}
 	k.mmap = func(fd int, off int64, n uintptr, prot, flags int) (unsafe.Pointer, error) {
 		if f.mmap != nil {
@@ -63,7 +63,7 @@ func (f *faulty) kernel() *kernel {
 				return nil, err
 			}
 		}
-		return real.mmap(fd, off, n, prot, flags)
+		return made.mmap(fd, off, n, prot, flags)
 	}
 	k.madvise = func(b []byte, advice int) error {
 		if f.madvise != nil {
@@ -71,7 +71,7 @@ func (f *faulty) kernel() *kernel {
 				return err
 			}
 		}
-		return real.madvise(b, advice)
+		return made.madvise(b, advice)
 	}
 	k.pwrite = func(fd int, b []byte, off int64) (int, error) {
 		if f.pwrite != nil {
@@ -82,7 +82,7 @@ func (f *faulty) kernel() *kernel {
 		if f.short {
 			b = b[:1]
 		}
-		return real.pwrite(fd, b, off)
+		return made.pwrite(fd, b, off)
 	}
 	k.pread = func(fd int, b []byte, off int64) (int, error) {
 		if f.pread != nil {
@@ -93,19 +93,19 @@ func (f *faulty) kernel() *kernel {
 		if f.short {
 			b = b[:1]
 		}
-		return real.pread(fd, b, off)
+		return made.pread(fd, b, off)
 	}
 	k.fstat = func(fd int, st *unix.Stat_t) error {
 		if f.fstat != nil {
 			return f.fstat()
 		}
-		return real.fstat(fd, st)
+		return made.fstat(fd, st)
 	}
 	k.fstatfs = func(fd int, st *unix.Statfs_t) error {
 		if f.fstatfs != nil {
 			return f.fstatfs()
 		}
-		return real.fstatfs(fd, st)
+		return made.fstatfs(fd, st)
 	}
 	return k
 }

@@ -30,7 +30,7 @@ func requireCounted(t require.TestingT, f *File, b *Budget) {
 	require.Equal(t, f.Allocated(), used)
 	var st unix.Stat_t
 	require.NoError(t, unix.Fstat(f.fd, &st))
-	require.EqualValues(t, f.Allocated(), st.Blocks*512)
+	require.Equal(t, f.Allocated(), int64(st.Blocks)*512)
 }
 
 // TestFileTwin compares a file with a plain slice under every call that
@@ -43,7 +43,7 @@ func TestFileTwin(t *testing.T) {
 		defer f.Close()
 		var twin []byte
 		const limit = 80 << 10
-		any := func(name string) (off, n int) {
+		part := func(name string) (off, n int) {
 			off = rapid.IntRange(0, len(twin)).Draw(t, name)
 			return off, rapid.IntRange(0, len(twin)-off).Draw(t, "n")
 		}
@@ -72,7 +72,7 @@ func TestFileTwin(t *testing.T) {
 				copy(twin[off:], b)
 			},
 			"window": func(t *rapid.T) {
-				off, n := any("off")
+				off, n := part("off")
 				w, err := f.Window(int64(off), int64(n))
 				require.NoError(t, err)
 				require.Equal(t, n == 0, len(w) == 0)
@@ -83,12 +83,12 @@ func TestFileTwin(t *testing.T) {
 				}
 			},
 			"punch": func(t *rapid.T) {
-				off, n := any("off")
+				off, n := part("off")
 				require.NoError(t, f.Punch(int64(off), int64(n)))
 				clear(twin[off : off+n])
 			},
 			"truncate": func(t *rapid.T) {
-				off, _ := any("size")
+				off, _ := part("size")
 				require.NoError(t, f.Truncate(int64(off)))
 				twin = twin[:off:off]
 			},

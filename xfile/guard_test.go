@@ -2,6 +2,7 @@ package xfile
 
 import (
 	"errors"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -57,14 +58,15 @@ func TestGuardPasses(t *testing.T) {
 	// A nil dereference is a bug and not a failing disk.
 	require.Panics(t, func() {
 		_ = Guard(func() error {
-			var p *int
-			return map[int]error{*p: nil}[0]
+			p := []*int{nil}
+			*p[0] = 1
+			return nil
 		})
 	})
 	require.Panics(t, func() {
 		_ = Guard(func() error {
-			var a []int
-			_ = a[len(a)]
+			a := make([]int, len(os.Args))
+			a[len(os.Args)] = 1
 			return nil
 		})
 	})

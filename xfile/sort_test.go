@@ -16,8 +16,7 @@ import (
 )
 
 // smallTeam returns a team that divides and distributes even short ranges.
-func smallTeam(t interface{ Helper() }, ctx context.Context, size int) *team {
-	t.Helper()
+func smallTeam(ctx context.Context, size int) *team {
 	tm, _ := newTeam(ctx, size)
 	tm.tuning = tuning{minShare: 8, bigKeyed: 64 * 16, bigCompared: 64 * 16}
 	return tm
@@ -81,7 +80,7 @@ func TestSortTwin(t *testing.T) {
 		}
 		want := slices.Clone(s)
 		slices.SortFunc(want, func(x, y item) int { return compareItems(&x, &y) })
-		tm := smallTeam(t, context.Background(), rapid.IntRange(1, 5).Draw(t, "workers"))
+		tm := smallTeam(context.Background(), rapid.IntRange(1, 5).Draw(t, "workers"))
 		if rapid.Bool().Draw(t, "default sizes") {
 			tm.tuning = defaultTuning
 		}
@@ -112,7 +111,7 @@ func TestPartitionTwin(t *testing.T) {
 		for c := range classes {
 			counts[c+1] += counts[c]
 		}
-		tm := smallTeam(t, context.Background(), rapid.IntRange(1, 9).Draw(t, "workers"))
+		tm := smallTeam(context.Background(), rapid.IntRange(1, 9).Draw(t, "workers"))
 		bounds, err := partition(tm, s, classes, classifyKey)
 		require.NoError(t, err)
 		require.Equal(t, counts, bounds)
@@ -139,7 +138,7 @@ func TestSortLarge(t *testing.T) {
 	const n = 700_000
 	for name, block := range map[string]func(i int) uint32{
 		"random": func(int) uint32 { return rand.Uint32() },
-		"skewed": func(i int) uint32 { return uint32(math.Exp(rand.Float64() * 22)) },
+		"skewed": func(int) uint32 { return uint32(math.Exp(rand.Float64() * 22)) },
 		"sorted": func(i int) uint32 { return uint32(i) },
 		"one":    func(int) uint32 { return 77 },
 		"hot": func(i int) uint32 {
@@ -259,10 +258,10 @@ func TestSortContradictions(t *testing.T) {
 		}
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		// One worker, because rng is not safe for more.
-		tm := smallTeam(t, context.Background(), 1)
+		tm := smallTeam(context.Background(), 1)
 		width := rapid.IntRange(1, 64).Draw(t, "width")
 		key := func(*item) uint64 { return rng.Uint64() >> (64 - width) }
-		compare := func(x, y *item) int { return rng.IntN(3) - 1 }
+		compare := func(_, _ *item) int { return rng.IntN(3) - 1 }
 		var err error
 		if rapid.Bool().Draw(t, "keyed") {
 			err = (&keyedSort[item]{key, compare, tm}).sort(s)
@@ -281,7 +280,7 @@ func TestSortContradictions(t *testing.T) {
 }
 
 func TestPartitionContradicts(t *testing.T) {
-	tm := smallTeam(t, t.Context(), 2)
+	tm := smallTeam(t.Context(), 2)
 	_, err := partition(tm, make([]item, 100), 2, func(s []item, out *[classBatch]uint8) {
 		for i := range s {
 			out[i] = 9
@@ -289,7 +288,7 @@ func TestPartitionContradicts(t *testing.T) {
 	})
 	require.ErrorIs(t, err, ErrOrder)
 	calls := 0
-	tm = smallTeam(t, t.Context(), 1)
+	tm = smallTeam(t.Context(), 1)
 	_, err = partition(tm, make([]item, 100), 2, func(s []item, out *[classBatch]uint8) {
 		calls++
 		for i := range s {
@@ -311,10 +310,10 @@ func TestSortPanics(t *testing.T) {
 		require.NoError(t, a.Append(slices.Repeat([]word{word(i + 1)}, 1000)))
 	}
 	require.PanicsWithValue(t, "bad compare", func() {
-		_ = a.Sort(t.Context(), func(x, y *word) int { panic("bad compare") })
+		_ = a.Sort(t.Context(), func(_, _ *word) int { panic("bad compare") })
 	})
 	require.PanicsWithValue(t, "bad key", func() {
-		_ = a.SortKeyed(t.Context(), func(x *word) uint64 { panic("bad key") }, nil)
+		_ = a.SortKeyed(t.Context(), func(*word) uint64 { panic("bad key") }, nil)
 	})
 	// Nothing is left locked.
 	require.NoError(t, a.Sort(t.Context(), func(x, y *word) int { return cmp.Compare(*x, *y) }))

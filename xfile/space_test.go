@@ -50,7 +50,7 @@ func TestFullTmpfs(t *testing.T) {
 func TestNoSpace(t *testing.T) {
 	for n := range 12 {
 		calls := 0
-		k := (&faulty{fallocate: func(mode uint32, off, length int64) error {
+		k := (&faulty{fallocate: func(mode uint32, _, _ int64) error {
 			if mode != 0 {
 				return nil
 			}
@@ -107,7 +107,7 @@ func TestBudgetToTheByte(t *testing.T) {
 // smaller until one gets through.
 func TestInterrupted(t *testing.T) {
 	var sizes []int64
-	k := (&faulty{fallocate: func(mode uint32, off, n int64) error {
+	k := (&faulty{fallocate: func(_ uint32, _, n int64) error {
 		sizes = append(sizes, n)
 		if n > 2*sysPage {
 			return unix.EINTR
