@@ -1,0 +1,154 @@
+package shadow
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	gbtree "github.com/google/btree"
+	tbtree "github.com/tidwall/btree"
+
+	"github.com/scrubd/scrubd/shadow/btree"
+	"github.com/scrubd/scrubd/xfile"
+)
+
+type rmapTree = btree.Tree[Rmap, rmapKey, rmapOps]
+
+func benchTree(b *testing.B) *rmapTree {
+	f, err := xfile.New(xfile.Options{Name: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = f.Close() })
+	t, err := btree.New[Rmap, rmapKey, rmapOps](f, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return t
+}
+
+const benchTreeRecords = 1_000_000
+
+// BenchmarkTree compares the rmap tree with two well-known trees on the Go heap,
+// which hold the same struct, work on one core and take no lock. A ratio over 1
+// means that the rmap tree is faster.
+func BenchmarkTree(b *testing.B) {
+	recs := benchRmaps(benchTreeRecords, 0)
+	rng := rand.New(rand.NewPCG(1, 2))
+	shuffle := func() []Rmap {
+		s := slices.Clone(recs)
+		rng.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
+		return s
+	}
+	order, other := shuffle(), shuffle()
+	less := func(a, b Rmap) bool { return Compare(&a, &b) < 0 }
+	must := func(ok bool) {
+		if !ok {
+			b.Fatal("a tree has lost a record")
+		}
+	}
+	var (
+		st *rmapTree
+		tt *tbtree.BTreeG[Rmap]
+		gt *gbtree.BTreeG[Rmap]
+	)
+	insert := []func() func(){
+		func() func() {
+			st = benchTree(b)
+			return func() {
+				for i := range order {
+					must(st.Insert(order[i]) == nil)
+				}
+			}
+		},
+		func() func() {
+			tt = tbtree.NewBTreeGOptions(less, tbtree.Options{NoLocks: true})
+			return func() {
+				for i := range order {
+					tt.Set(order[i])
+				}
+			}
+		},
+		func() func() {
+			gt = gbtree.NewG(32, less)
+			return func() {
+				for i := range order {
+					gt.ReplaceOrInsert(order[i])
+				}
+			}
+		},
+	}
+	get := []func() func(){
+		func() func() {
+			return func() {
+				for i := range other {
+					_, ok, _ := st.Get(keyOf(other[i]))
+					must(ok)
+				}
+			}
+		},
+		func() func() {
+			return func() {
+				for i := range other {
+					_, ok := tt.Get(other[i])
+					must(ok)
+				}
+			}
+		},
+		func() func() {
+			return func() {
+				for i := range other {
+					_, ok := gt.Get(other[i])
+					must(ok)
+				}
+			}
+		},
+	}
+	remove := []func() func(){
+		func() func() {
+			insert[0]()()
+			return func() {
+				for i := range other {
+					_, err := st.Delete(keyOf(other[i]))
+					must(err == nil)
+				}
+			}
+		},
+		func() func() {
+			insert[1]()()
+			return func() {
+				for i := range other {
+					_, ok := tt.Delete(other[i])
+					must(ok)
+				}
+			}
+		},
+		func() func() {
+			insert[2]()()
+			return func() {
+				for i := range other {
+					_, ok := gt.Delete(other[i])
+					must(ok)
+				}
+			}
+		},
+	}
+	for _, c := range []struct {
+		name string
+		all  []func() func()
+	}{{"insert", insert}, {"lookup", get}, {"delete", remove}} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if c.name == "lookup" {
+					for _, p := range insert {
+						p()()
+					}
+				}
+				t := contest(b, 3, c.all...)
+				b.ReportMetric(float64(t[0].Nanoseconds())/benchTreeRecords, "ns/record")
+				b.ReportMetric(float64(t[1])/float64(t[0]), "×tidwall")
+				b.ReportMetric(float64(t[2])/float64(t[0]), "×google")
+			}
+		})
+	}
+}
