@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub"
+)
+
+// runOptions are the flags of scrubd run, and what a test replaces.
+type runOptions struct {
+	now                     bool
+	check, optimize, repair bool
+	ignoreAutofsck          bool
+	acceptLoss              bool
+	require                 []string
+	workers                 int
+	stateDir, spillDir      string
+	beforeRepair            string
+	json, noProgress        bool
+	verbose                 bool
+
+	mounts mountTable
+	open   func(path string) (*ioctl.FS, error)
+	thawed func(ctx context.Context, mountPoint string, say func(string)) error
+	engine engine
+}
+
+// requirable are the parts of the coverage that --require can name.
+var requirable = []string{"kernel-scrub", "repair", "rmapbt"}
+
+func (o *runOptions) addFlags(flags *pflag.FlagSet) {
+	flags.BoolVar(&o.now, "now", false, "run in the foreground, now")
+	flags.BoolVarP(&o.check, "check", "n", false, "check only; change nothing")
+	flags.BoolVar(&o.optimize, "optimize", false, "check, and optimize what is legal but could be better")
+	flags.BoolVar(&o.repair, "repair", false, "check, optimize and repair")
+	flags.BoolVar(&o.ignoreAutofsck, "ignore-autofsck", false,
+		"go beyond what the filesystem's autofsck property allows")
+	flags.BoolVar(&o.acceptLoss, "accept-loss", false,
+		"allow repairs that salvage: names, attributes or a link target can get lost")
+	flags.StringSliceVar(&o.require, "require", nil,
+		"do not start without these `PARTS` of the check: "+strings.Join(requirable, ","))
+	flags.IntVar(&o.workers, "workers", 0, "run `N` workers in parallel (0: one a CPU)")
+	flags.StringVar(&o.stateDir, "state-dir", "",
+		"save evidence before a repair in `DIR` (default /var/lib/scrubd)")
+	flags.StringVar(&o.spillDir, "spill-dir", "",
+		"keep records that memory has no room for in `DIR`, on another filesystem")
+	flags.StringVar(&o.beforeRepair, "before-repair", "",
+		"run the shell command `CMD` before the first repair, with the plan on its standard input; "+
+			"any status but 0 is a veto")
+	flags.BoolVar(&o.json, "json", false, "report one JSON object a line (see docs/json.md)")
+	flags.BoolVar(&o.noProgress, "no-progress", false, "show no progress (SIGUSR1 still does)")
+	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say more on standard error")
+}
+
+func newRunCommand(std streams) *cobra.Command {
+	o := &runOptions{mounts: systemMounts(), open: ioctl.Open, thawed: waitThawed, engine: scrub.Run}
+	cmd := &cobra.Command{
+		Use:   "run --now PATH...",
+		Short: "Check mounted XFS filesystems, and repair what is decided",
+		Long: `run checks each mounted XFS filesystem whose mount point is given, one after
+the other.
+
+Without --check, --optimize or --repair it does what the filesystem's autofsck
+property allows; when that is unset, it repairs. The property is a ceiling for
+the flags too, unless --ignore-autofsck is given. Only decisive verdicts are
+repaired: what could lose data, or free blocks that nobody else calls free, is
+held and explained.
+
+SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is.
+
+` + exitStatusHelp,
+		Example: `  scrubd run --now -n /data          check /data, change nothing
+  scrubd run --now /data /srv        check and repair
+  scrubd run --now --json / | jq .   for programs`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageErrorf("run: name at least one mount point")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runRun(cmd.Context(), o, args, std)
+		},
+	}
+	o.addFlags(cmd.Flags())
+	cmd.MarkFlagsMutuallyExclusive("check", "optimize", "repair")
+	cmd.MarkFlagsMutuallyExclusive("check", "accept-loss")
+	cmd.MarkFlagsMutuallyExclusive("optimize", "accept-loss")
+	return cmd
+}
+
+// validate refuses what no run could act on.
+func (o *runOptions) validate() error {
+	for _, part := range o.require {
+		if !slices.Contains(requirable, part) {
+			return usageErrorf("--require: %q is none of %s", part, strings.Join(requirable, ", "))
+		}
+	}
+	if o.workers < 0 {
+		return usageErrorf("--workers: %d is less than 0", o.workers)
+	}
+	return nil
+}
+
+func (o *runOptions) mode() scrub.Mode {
+	switch {
+	case o.check:
+		return scrub.ModeCheck
+	case o.optimize:
+		return scrub.ModeOptimize
+	case o.repair:
+		return scrub.ModeRepair
+	default:
+		return 0 // what the property allows
+	}
+}
+
+// runRun runs over every path and adds the statuses up.
+func runRun(ctx context.Context, o *runOptions, paths []string, std streams) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	if !o.now {
+		return &exitError{status: exitUsage, err: &noDaemonError{Paths: paths}}
+	}
+	term := newTerminal(std.err)
+	ctx, signals := watchInterrupts(ctx, func(s string) { _, _ = fmt.Fprintf(term, "scrubd: %s\n", s) })
+	defer signals.close()
+
+	status := 0
+	seen := map[[2]int]string{} // device to the path that had it first
+	for _, path := range paths {
+		if err := ctx.Err(); err != nil {
+			complain(term, fmt.Errorf("%s: not checked: %w", printable(path), context.Cause(ctx)))
+			status |= exitOperational
+			continue
+		}
+		t, err := o.mounts.find(path)
+		if err != nil {
+			status |= o.refuse(std.out, path, err, term)
+			continue
+		}
+		dev := [2]int{t.Major, t.Minor}
+		if first, ok := seen[dev]; ok {
+			_, _ = fmt.Fprintf(term, "scrubd: %s: the same filesystem as %s, checked once\n",
+				printable(path), printable(first))
+			continue
+		}
+		seen[dev] = path
+		s, err := o.one(ctx, t, signals, std.out, term)
+		status |= s
+		if err != nil {
+			complain(term, err)
+		}
+	}
+	if status != 0 {
+		return &exitError{status: status, reported: true}
+	}
+	return nil
+}
+
+// refuse reports a path that no run can start on.
+func (o *runOptions) refuse(out io.Writer, path string, err error, term *terminal) int {
+	if o.json {
+		newJSONReporter(out, path, false, consistentOutput()).end(nil, exitOperational, err)
+	}
+	complain(term, err)
+	return exitOperational
+}
+
+// one runs over one filesystem.
+func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, out io.Writer, term *terminal) (int, error) {
+	say := func(s string) { _, _ = fmt.Fprintf(term, "scrubd: %s\n", oneLine(s)) }
+	if err := o.thawed(ctx, t.MountPoint, say); err != nil {
+		return o.refuse(out, t.Path, err, term), nil
+	}
+	fs, release, err := o.openTarget(t)
+	if err != nil {
+		return o.refuse(out, t.Path, err, term), nil
+	}
+	defer release()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	prog := newProgress(term, printable(t.MountPoint), o.progressMode(term))
+	signals.onUSR1(prog.print)
+	defer signals.onUSR1(nil)
+
+	s := &session{prog: prog, cancel: cancel, grace: grace}
+	if o.json {
+		s.rep = newJSONReporter(out, t.MountPoint, !o.noProgress, consistentOutput())
+	} else {
+		s.rep = newTextReporter(out, *t, consistentOutput())
+		s.onStart = func(e *scrub.StartEvent) {
+			for _, g := range gaps(e.Coverage, fs.Geometry(), t, o.mode()) {
+				prog.say("%s: %s", prog.path, g)
+			}
+		}
+	}
+	go watchMount(ctx, t.MountID, func() { cancel(&unmountedError{Path: t.Path}) })
+	return s.run(ctx, signals.hurry, fs, o.scrubOptions(t, term), o.engine)
+}
+
+// openTarget opens a filesystem for a run and locks it. The function returned
+// gives both back.
+func (o *runOptions) openTarget(t *target) (*ioctl.FS, func(), error) {
+	if t.ReadOnly && slices.Contains(o.require, "repair") {
+		return nil, nil, fmt.Errorf("%s: --require repair: %w", printable(t.Path), ioctl.ErrReadOnly)
+	}
+	fs, err := o.open(t.MountPoint)
+	if err != nil {
+		return nil, nil, openError(t, err)
+	}
+	unlock, err := fs.TryLock()
+	if err != nil {
+		return nil, nil, errors.Join(err, fs.Close())
+	}
+	return fs, func() {
+		unlock()
+		_ = fs.Close() // opened for reading: nothing can get lost
+	}, nil
+}
+
+// openError gives an EIO from opening a filesystem its meaning: the root
+// directory is in memory as long as it is mounted, so nothing had to be read.
+func openError(t *target, err error) error {
+	if errors.Is(err, unix.EIO) && !errors.Is(err, ioctl.ErrShutdown) {
+		return fmt.Errorf("open %s: %w", printable(t.Path), ioctl.ErrShutdown)
+	}
+	return err
+}
+
+// scrubOptions are the options of a run on t.
+func (o *runOptions) scrubOptions(t *target, term *terminal) scrub.Options {
+	so := scrub.Options{
+		Mode:           o.mode(),
+		IgnoreAutofsck: o.ignoreAutofsck,
+		AcceptLoss:     o.acceptLoss,
+		Workers:        o.workers,
+		StateDir:       o.stateDir,
+		SpillDir:       o.spillDir,
+		Require:        o.require,
+		Log:            newLogger(term, o.verbose),
+	}
+	if t.ReadOnly {
+		so.Mode = scrub.ModeCheck
+	}
+	if o.beforeRepair != "" {
+		so.BeforeRepair = beforeRepair(o.beforeRepair, t, term)
+	}
+	return so
+}
+
+func (o *runOptions) progressMode(term *terminal) progressMode {
+	switch {
+	case o.noProgress || consistentOutput():
+		return progressNone
+	case term.interactive() && !o.json:
+		return progressBar
+	case o.verbose:
+		return progressLines
+	default:
+		return progressNone
+	}
+}
+
+// gaps returns what a person could change so that more is checked or repaired.
+func gaps(c scrub.Coverage, g *ioctl.Geometry, t *target, mode scrub.Mode) []gap {
+	var list []gap
+	if t.ReadOnly && mode != scrub.ModeCheck {
+		list = append(list, gapReadOnly)
+	}
+	switch {
+	case !g.Has(ioctl.FlagV5):
+		list = append(list, gapV4)
+	case !c.Rmapbt:
+		list = append(list, gapRmapbt)
+	}
+	switch {
+	case !c.KernelScrub:
+		list = append(list, gapScrub)
+	case !c.Repair && len(list) == 0:
+		list = append(list, gapRepair)
+	}
+	return list
+}

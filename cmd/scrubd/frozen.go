@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scrubd/scrubd/ioctl"
+)
+
+// How a frozen filesystem is met. XFS has no call that tells whether one is
+// frozen without freezing it, and a thread that writes to one waits for the
+// thaw uninterruptibly: not even SIGKILL ends it. So another process tries
+// first, and only that one can get stuck.
+const (
+	thawPoll     = 20 * time.Millisecond
+	thawPatience = 10 * time.Second // a snapshot is taken in much less
+	// slowPatience ends the wait for a try that is slow but not stuck: it has to
+	// flush what was unlinked, and the run has to do so anyway.
+	slowPatience = 30 * time.Second
+)
+
+// newTryThawedCommand is what the other process runs.
+func newTryThawedCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    tryThawed + " PATH",
+		Short:  "Wait until a filesystem is not frozen",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			fs, err := ioctl.Open(args[0])
+			if err == nil {
+				err = errors.Join(fs.FlushInodegc(), fs.Close())
+			}
+			if err != nil {
+				// What is wrong with the filesystem is for the run to say.
+				return &exitError{status: exitOperational, reported: true}
+			}
+			return nil
+		},
+	}
+}
+
+const tryThawed = "try-thawed"
+
+// waitThawed returns once the filesystem at a mount point is not frozen, or
+// with [ioctl.ErrFrozen] when that takes too long.
+func waitThawed(ctx context.Context, mountPoint string, say func(string)) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the program itself: %w", err)
+	}
+	cmd := exec.Command(self, tryThawed, mountPoint)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", tryThawed, err)
+	}
+	done := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // it only had to come to its end
+		close(done)
+	}()
+	tasks := fmt.Sprintf("/proc/%d/task", cmd.Process.Pid)
+	stuck := func() bool { return threadsWaitIn(tasks, thawWaits...) }
+	err = watchThaw(ctx, done, stuck, func() {
+		say(mountPoint + ": frozen; waiting for the thaw")
+	})
+	if err != nil {
+		_ = cmd.Process.Kill() // it may be gone, or stuck until the thaw
+		return fmt.Errorf("%s: %w", printable(mountPoint), err)
+	}
+	return nil
+}
+
+// watchThaw waits for done. stuck tells whether the other process waits for a thaw.
+func watchThaw(ctx context.Context, done <-chan struct{}, stuck func() bool, notice func()) error {
+	began := time.Now()
+	tick := time.NewTicker(thawPoll)
+	defer tick.Stop()
+	noticed := false
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		waited := time.Since(began)
+		switch frozen := stuck(); {
+		case !frozen && waited > slowPatience:
+			return nil
+		case frozen && waited > thawPatience:
+			return ioctl.ErrFrozen
+		case frozen && !noticed && waited > time.Second:
+			noticed = true
+			notice()
+		}
+	}
+}
+
+// thawWaits are the kernel functions in which a thread waits for a thaw.
+//
+// Source: include/linux/fs.h (sb_start_write), kernel/locking/percpu-rwsem.c.
+var thawWaits = []string{"percpu_rwsem_wait", "__percpu_down_read"}
+
+// waitsForThaw tells whether a thread of this process waits for a thaw.
+func waitsForThaw() bool { return threadsWaitIn("/proc/self/task", thawWaits...) }
+
+// threadsWaitIn tells whether one of the threads below a task directory of
+// /proc sleeps in one of the functions. What cannot be read says nothing.
+//
+// Source: man 5 proc_pid_wchan.
+func threadsWaitIn(tasks string, functions ...string) bool {
+	files, err := filepath.Glob(filepath.Join(tasks, "*", "wchan"))
+	if err != nil {
+		return false
+	}
+	for _, file := range files {
+		in, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		for _, function := range functions {
+			if strings.TrimSpace(string(in)) == function {
+				return true
+			}
+		}
+	}
+	return false
+}
