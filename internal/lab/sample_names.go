@@ -90,7 +90,7 @@ func (s *sampler) dirs(sub string) error {
 	shapes := []struct {
 		name          string
 		entries, size int // size: length of a name
-	}{{"short", 3, 8}, {"block", 60, 8}, {"leaf", 300, 8}, {"node", 4000, 8}, {"long-names", 1500, 220}, {"holes", 2000, 40}}
+	}{{"short", 3, 8}, {"block", 60, 8}, {"leaf", 300, 8}, {"node", 2500, 8}, {"long-names", 300, 220}, {"holes", 600, 40}}
 	for _, shape := range shapes {
 		dir := sub + "/" + shape.name
 		if err := s.mkdirs(dir); err != nil {
@@ -108,7 +108,7 @@ func (s *sampler) dirs(sub string) error {
 			}
 		}
 	}
-	for i := 100; i < 2000; i++ {
+	for i := 100; i < 600; i++ {
 		if i%50 != 0 {
 			if err := os.Remove(s.path(fmt.Sprintf("%s/holes/%040d", sub, i))); err != nil {
 				return err

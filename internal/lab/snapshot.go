@@ -52,16 +52,38 @@ func TakeSnapshot(dir string) (Snapshot, error) {
 	if err := unix.Lstat(dir, &top); err != nil {
 		return snap, fmt.Errorf("take a snapshot of %s: %w", dir, err)
 	}
-	s := snapshotter{dir: dir, dev: top.Dev, buf: make([]byte, 1<<20)}
+	s := snapshotter{dir: dir, dev: top.Dev, buf: make([]byte, 1<<20), linked: make(map[uint64]contents)}
 	s.visit(".", &snap.Entries)
 	slices.SortFunc(snap.Entries, func(a, b SnapshotEntry) int { return strings.Compare(a.Path, b.Path) })
 	return snap, nil
 }
 
 type snapshotter struct {
-	dir string
-	dev uint64
-	buf []byte
+	dir    string
+	dev    uint64
+	buf    []byte
+	linked map[uint64]contents // by inode number, of files that have several names
+}
+
+// contents is what every name of a file shares and what is slow to read.
+type contents struct {
+	data  string
+	attrs map[string]string
+}
+
+// read returns what a name's inode holds, once for all names.
+func (s *snapshotter) read(path string, st *unix.Stat_t) contents {
+	if c, ok := s.linked[st.Ino]; ok {
+		return c
+	}
+	c := contents{attrs: readAttrs(path)}
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		c.data = s.checksum(path)
+	}
+	if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		s.linked[st.Ino] = c
+	}
+	return c
 }
 
 // visit records one name and what is below it.
@@ -75,13 +97,14 @@ func (s *snapshotter) visit(rel string, out *[]SnapshotEntry) {
 	if st.Dev != s.dev {
 		return
 	}
+	c := s.read(path, &st)
 	e := SnapshotEntry{
 		Path: rel, Ino: st.Ino, Mode: st.Mode &^ unix.S_IFMT, UID: st.Uid, GID: st.Gid, Nlink: uint64(st.Nlink), Size: st.Size,
-		Attrs: readAttrs(path),
+		Data: c.data, Attrs: c.attrs,
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		e.Type, e.Data = "file", s.checksum(path)
+		e.Type = "file"
 	case unix.S_IFDIR:
 		e.Type, e.Size = "directory", 0
 	case unix.S_IFLNK:
