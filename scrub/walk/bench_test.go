@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/scrubd/scrubd/internal/lab"
 	"github.com/scrubd/scrubd/ioctl"
@@ -23,8 +24,7 @@ import (
 const (
 	benchInodes  = 200_000
 	benchExtents = 1_000_000
-	benchRounds  = 5 // of floor and pass each, in turns
-	benchHeapMiB = 64
+	benchRounds  = 7 // of floor and pass each, in turns
 )
 
 // BenchmarkShadowPass compares a whole shadow pass (walk, sort, comparison with
@@ -33,8 +33,10 @@ const (
 // dropped. Both run in turns and the medians count, as a machine is never
 // quiet.
 //
-// ratio is pass over floor, floor-inodes/s the speed of the floor, heap-MiB the
-// highest that Go heap and stacks were during the passes.
+// ratio is pass over floor in time, cpu-ratio the same in the CPU time of the
+// process, which other processes disturb less; floor-inodes/s is the speed of the
+// floor, heap-MiB the highest that Go heap and stacks were during the passes,
+// allocs/inode the allocations of a pass.
 func BenchmarkShadowPass(b *testing.B) {
 	lab.Require(b, lab.Root, lab.Loop)
 	dir := lab.NewLoopFS(b, lab.MkfsOptions{Size: 32 << 30}).Dir()
@@ -46,23 +48,23 @@ func BenchmarkShadowPass(b *testing.B) {
 	ctx := context.Background()
 
 	for b.Loop() {
-		var floors, passes []time.Duration
-		var inodes, peak uint64
+		var floors, passes, floorCPU, passCPU []time.Duration
+		var inodes, peak, allocs uint64
 		for range benchRounds {
-			runtime.GC()
-			began := time.Now()
+			stop := startClock()
 			n, err := floor(ctx, fs, workers)
+			wall, cpu, _ := stop()
 			require.NoError(b, err)
-			floors = append(floors, time.Since(began))
 			inodes = n
+			floors, floorCPU = append(floors, wall), append(floorCPU, cpu)
 
-			runtime.GC()
-			stop := sampleHeap()
-			began = time.Now()
+			stop, heap := startClock(), sampleHeap()
 			got, err := shadowPass(ctx, fs, workers)
-			passes = append(passes, time.Since(began))
-			peak = max(peak, stop())
+			wall, cpu, mallocs := stop()
+			peak, allocs = max(peak, heap()), max(allocs, mallocs)
 			require.NoError(b, err)
+			passes, passCPU = append(passes, wall), append(passCPU, cpu)
+
 			require.Equal(b, inodes, got.inodes)
 			require.GreaterOrEqual(b, got.inodes, uint64(benchInodes))
 			require.GreaterOrEqual(b, got.extents, uint64(benchExtents))
@@ -70,11 +72,35 @@ func BenchmarkShadowPass(b *testing.B) {
 		}
 		floor, pass := median(floors), median(passes)
 		b.ReportMetric(pass.Seconds()/floor.Seconds(), "ratio")
+		b.ReportMetric(median(passCPU).Seconds()/median(floorCPU).Seconds(), "cpu-ratio")
 		b.ReportMetric(float64(inodes)/floor.Seconds(), "floor-inodes/s")
 		b.ReportMetric(float64(inodes)/pass.Seconds(), "inodes/s")
 		b.ReportMetric(float64(peak)/(1<<20), "heap-MiB")
+		b.ReportMetric(float64(allocs)/float64(inodes), "allocs/inode")
 		b.ReportMetric(0, "ns/op") // of set-up and rounds together: means nothing
 	}
+}
+
+// startClock collects garbage and returns a function that tells how much time,
+// CPU time of the process and allocations have passed since.
+func startClock() (stop func() (wall, cpu time.Duration, mallocs uint64)) {
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began, usedBefore := time.Now(), cpuTime()
+	return func() (wall, cpu time.Duration, mallocs uint64) {
+		wall, cpu = time.Since(began), cpuTime()-usedBefore
+		runtime.ReadMemStats(&after)
+		return wall, cpu, after.Mallocs - before.Mallocs
+	}
+}
+
+func cpuTime() time.Duration {
+	var use unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &use); err != nil {
+		panic(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
 func median(d []time.Duration) time.Duration {

@@ -82,10 +82,10 @@ func fillOne(dir string, i, extents int) error {
 			return fmt.Errorf("fallocate %s: %w", name, err)
 		}
 	}
-	switch {
-	case i%10 == 1:
+	switch i % 10 {
+	case 1:
 		return unix.Fsetxattr(fd, "user.big", bigAttr, 0)
-	case i%10 == 2:
+	case 2:
 		return unix.Fsetxattr(fd, "user.small", smallAttr, 0)
 	}
 	return nil

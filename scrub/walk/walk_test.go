@@ -204,7 +204,6 @@ func TestListsAreBounded(t *testing.T) {
 	k.OnOpenByHandle = func(ino ioctl.Ino, _ ioctl.Gen, _ bool) errno {
 		return []errno{unix.EUCLEAN, unix.EWOULDBLOCK}[ino%2]
 	}
-	all = all[:0]
 	res := run(t, fs, walk.Options{})
 	require.Len(t, res.Sick, walk.ListCap)
 	require.Equal(t, uint64(2*walk.ListCap), res.SickTotal)
@@ -311,9 +310,9 @@ func TestMalformedBulk(t *testing.T) {
 	}
 	res := run(t, fs, walk.Options{Workers: 1})
 	require.Zero(t, res.Silent.Len())
-	require.Equal(t, 100, len(owners(t, res)))
+	require.Len(t, owners(t, res), 100)
 
-	k.OnBulkstat = func(req ioctltest.BulkRequest) ([]ioctl.BulkstatRecord, ioctl.Ino, errno) {
+	k.OnBulkstat = func(ioctltest.BulkRequest) ([]ioctl.BulkstatRecord, ioctl.Ino, errno) {
 		return []ioctl.BulkstatRecord{{Ino: 1}}, 0, 0
 	}
 	res = run(t, fs, walk.Options{})
@@ -321,7 +320,7 @@ func TestMalformedBulk(t *testing.T) {
 	require.ErrorIs(t, res.Unreadable[0].Err, ioctl.ErrMalformed)
 
 	for _, start := range []ioctl.Ino{0, 1 << 40} {
-		k.OnInumbers = func(req ioctltest.BulkRequest) ([]ioctl.InumbersRecord, ioctl.Ino, errno) {
+		k.OnInumbers = func(ioctltest.BulkRequest) ([]ioctl.InumbersRecord, ioctl.Ino, errno) {
 			return []ioctl.InumbersRecord{{StartIno: start, AllocMask: 1}, {StartIno: start, AllocMask: 1}}, start + 64, 0
 		}
 		res = run(t, fs, walk.Options{})

@@ -74,7 +74,26 @@ func (s *salvage) read(start, end uint64) error {
 	if err := s.read(start, mid); err != nil {
 		return err
 	}
+	if err := s.border(mid); err != nil {
+		return err
+	}
 	return s.read(mid, end)
+}
+
+// border marks the blocks on both sides of a cut if each can be read and both
+// together cannot: a record without blocks begins there, which touches neither.
+func (s *salvage) border(at uint64) error {
+	if Unreadable(s.bad, uint32(at-1), 1) {
+		return nil
+	}
+	if ok, err := s.probe(at-1, at+1); ok || err != nil {
+		return err
+	}
+	ok, err := s.probe(at, at+1)
+	if ok && err == nil {
+		s.markBad(at-1, at+1)
+	}
+	return err
 }
 
 // window emits what touches blocks [start, end) and returns end, or the block
@@ -110,31 +129,75 @@ func (s *salvage) window(start, end uint64) (reached uint64, err error) {
 	return end, nil
 }
 
-// edges finds the unreadable run in a window of one grain: the longest prefix
-// and the longest suffix that can be read are found by halving. What lies
-// between them counts as unreadable as a whole.
+// edges finds the unreadable run in a window of one grain, by halving: the
+// longest prefix and the longest suffix that can be read. What lies between them
+// counts as unreadable as a whole.
 func (s *salvage) edges(start, end uint64) error {
-	good, bad := start, end // [start, good) can be read; [start, bad) cannot
-	for bad-good > 1 {
-		mid := good + (bad-good)/2
-		reached, err := s.window(good, mid)
+	for start < end {
+		first, err := s.firstBad(start, end)
 		if err != nil {
 			return err
 		}
-		if reached == mid {
-			good = mid
+		if first > start {
+			reached, err := s.window(start, first)
+			if err != nil {
+				return err
+			}
+			if reached < first {
+				s.markBad(reached, end) // it has got worse meanwhile
+				return nil
+			}
+		}
+		if first == end {
+			return nil // it has got better
+		}
+		alone, err := s.probe(first, first+1)
+		if err != nil {
+			return err
+		}
+		if alone && first > start {
+			s.markBad(first-1, first+1) // a border, see there
+			start = first
+			continue
+		}
+		behind, err := s.firstGood(first+1, end)
+		if err != nil {
+			return err
+		}
+		s.markBad(first, behind)
+		start = behind
+	}
+	return nil
+}
+
+// firstBad returns the last block of the shortest window from start on that
+// cannot be read, end if all of it can.
+func (s *salvage) firstBad(start, end uint64) (uint64, error) {
+	low, high := start, end
+	for low < high {
+		mid := low + (high-low)/2
+		ok, err := s.probe(start, mid+1)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			low = mid + 1
 		} else {
-			good, bad = reached, mid
+			high = mid
 		}
 	}
-	first := good
-	// Block first cannot be read. The suffix is probed without emitting.
-	low, high := first+1, end // [high, end) can be read or is empty
+	return low, nil
+}
+
+// firstGood returns the first block of the longest window up to end that can be
+// read, end if there is none.
+func (s *salvage) firstGood(start, end uint64) (uint64, error) {
+	low, high := start, end
 	for low < high {
 		mid := low + (high-low)/2
 		ok, err := s.probe(mid, end)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if ok {
 			high = mid
@@ -142,15 +205,7 @@ func (s *salvage) edges(start, end uint64) error {
 			low = mid + 1
 		}
 	}
-	s.markBad(first, high)
-	if high == end {
-		return nil
-	}
-	reached, err := s.window(high, end)
-	if err == nil && reached < end {
-		s.markBad(reached, end) // it has got worse meanwhile
-	}
-	return err
+	return low, nil
 }
 
 // probe tells whether everything that touches blocks [start, end) can be read.
@@ -170,9 +225,13 @@ func (s *salvage) probe(start, end uint64) (bool, error) {
 	return true, nil
 }
 
+// markBad adds blocks [start, end), which begin at or behind the start of the last
+// ones.
 func (s *salvage) markBad(start, end uint64) {
-	if n := len(s.bad); n > 0 && s.bad[n-1].End() == start {
-		s.bad[n-1].Count += uint32(end - start)
+	end = min(end, s.group.length)
+	if n := len(s.bad); n > 0 && s.bad[n-1].End() >= start {
+		last := &s.bad[n-1]
+		last.Count = uint32(max(end, last.End()) - uint64(last.Start))
 		return
 	}
 	s.bad = append(s.bad, Range{Start: uint32(start), Count: uint32(end - start)})

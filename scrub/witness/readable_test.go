@@ -53,6 +53,27 @@ func TestReadableRmaps(t *testing.T) {
 	})
 }
 
+// A record without blocks touches no block: only windows with the blocks on both
+// sides of its start fail.
+func TestReadableRmapsEmptyRecord(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var records []shadow.Rmap
+		for i := range uint32(200) {
+			records = append(records, shadow.Rmap{StartBlock: 5000*i + 7, BlockCount: 4990, Owner: 131, Offset: uint64(i) << 20})
+		}
+		bad := &records[rapid.IntRange(0, len(records)-1).Draw(rt, "bad")]
+		bad.StartBlock += rapid.Uint32Range(0, 4900).Draw(rt, "by")
+		bad.BlockCount = 0
+		fs, ag := newFakeAG(t, newest, true, records)
+		ag.bad[bad.StartBlock] = true
+		got, ranges, err := readable(fs, 64)
+		require.NoError(rt, err)
+		require.Equal(rt, []witness.Range{{Start: bad.StartBlock - 1, Count: 2}}, ranges)
+		require.Len(rt, got, len(records)-1)
+		require.True(rt, slices.IsSortedFunc(got, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) }))
+	})
+}
+
 func TestReadableRmapsManyBad(t *testing.T) {
 	var records []shadow.Rmap
 	for i := range uint32(4096) {
