@@ -207,10 +207,14 @@ func (fs *FS) Device() uint64 {
 	return unix.Mkdev(fs.st.DevMajor, fs.st.DevMinor)
 }
 
-// FSMapDevice returns the same device as GETFSMAP writes it: the kernel's 32-bit encoding.
+// FSMapDevice returns the data device as GETFSMAP writes it: the kernel's 32-bit encoding, or [MediaData]
+// on a filesystem whose realtime section lies inside the data device.
 //
-// Source: include/linux/kdev_t.h (new_encode_dev).
+// Source: include/linux/kdev_t.h (new_encode_dev); fs/xfs/xfs_fsmap.c (xfs_getfsmap_device).
 func (fs *FS) FSMapDevice() uint32 {
+	if fs.Geometry().RTStart != 0 {
+		return uint32(MediaData)
+	}
 	major, minor := fs.st.DevMajor, fs.st.DevMinor
 	return minor&0xff | major<<8 | minor&^0xff<<12
 }

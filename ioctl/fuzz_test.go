@@ -242,9 +242,12 @@ func FuzzDecodeHealthEvents(f *testing.F) {
 func TestParentsOfAConfusedKernel(t *testing.T) {
 	fs, scribble := scribbler(t, map[uintptr]uintptr{abi.ReqGetParentsByHandle: 0})
 	scribble([]byte{})
+	calls := 0
 	for _, err := range fs.Parents(131, 7) {
 		require.ErrorIs(t, err, ErrMalformed)
+		calls++
 	}
+	require.Equal(t, 1, calls)
 	k := nullKernel{}
 	k.answer = func(req uintptr, arg unsafe.Pointer) {
 		if req != abi.ReqGetParentsByHandle {

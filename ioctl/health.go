@@ -42,14 +42,15 @@ func (d HealthDomain) String() string {
 // HealthType is what happened (XFS_HEALTH_MONITOR_TYPE_*).
 type HealthType uint32
 
-// What happens.
+// What happens. The manual page of 7.2 describes HealthSick and HealthCorrupt the other way round; this is
+// what the kernel does (fs/xfs/xfs_health.c).
 const (
 	HealthRunning    HealthType = iota // the monitor has begun
 	HealthLost                         // Lost events did not fit in the kernel's queue of 32 KiB
 	HealthUnmount                      // the end
-	HealthSick                         // a scrub found corruption
-	HealthCorrupt                      // something other than scrub ran into corruption
-	HealthHealthy                      // a scrub found it good, or repaired it
+	HealthSick                         // something other than scrub ran into corruption; told every time
+	HealthCorrupt                      // a scrub found corruption that was not known
+	HealthHealthy                      // a scrub found it good again, or a repair made it so
 	HealthShutdown                     // the filesystem shut down
 	HealthMediaError                   // a device could not read or write
 	HealthBufRead                      // a buffered read of file data failed

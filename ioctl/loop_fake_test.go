@@ -28,7 +28,9 @@ func likeIt(t *testing.T, fs *ioctl.FS) *ioctltest.Model {
 }
 
 // The fake kernel answers GETFSMAP as the real one does, for any keys.
-func TestLoopFakeFSMapAnswersLikeTheKernel(t *testing.T) {
+func TestLoopFakeFSMapAnswersLikeTheKernel(t *testing.T) { fakeFSMapAnswersLikeTheKernel(t) }
+
+func fakeFSMapAnswersLikeTheKernel(t *testing.T) {
 	loop, fs := openLoop(t, "-d", "agcount=3")
 	populate(t, loop)
 	f := writeFile(t, loop.Path("self"), 4)
@@ -117,7 +119,9 @@ func rmapOf(g *ioctl.Geometry, r *ioctl.FSMapRecord) ioctltest.Rmap {
 }
 
 // And GETBMAPX, for any range and buffer.
-func TestLoopFakeBmapAnswersLikeTheKernel(t *testing.T) {
+func TestLoopFakeBmapAnswersLikeTheKernel(t *testing.T) { fakeBmapAnswersLikeTheKernel(t) }
+
+func fakeBmapAnswersLikeTheKernel(t *testing.T) {
 	loop, fs := openLoop(t, "-d", "agcount=3")
 	populate(t, loop)
 	f := writeFile(t, loop.Path("self"), 16)
@@ -181,7 +185,9 @@ func TestLoopFakeBmapAnswersLikeTheKernel(t *testing.T) {
 }
 
 // And BULKSTAT and INUMBERS, wherever they begin.
-func TestLoopFakeBulkAnswersLikeTheKernel(t *testing.T) {
+func TestLoopFakeBulkAnswersLikeTheKernel(t *testing.T) { fakeBulkAnswersLikeTheKernel(t) }
+
+func fakeBulkAnswersLikeTheKernel(t *testing.T) {
 	loop, fs := openLoop(t, "-d", "agcount=3")
 	populate(t, loop)
 	for i := range 150 {

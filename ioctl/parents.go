@@ -69,7 +69,8 @@ func (fs *FS) parents(fd int, ioc uintptr, arg unsafe.Pointer, gp *abi.GetParent
 	for {
 		gp.BufSize, gp.OFlags = parentsBufferSize, 0
 		cursor := gp.Cursor
-		clear(buf)
+		// Without a record to return, the kernel writes nothing.
+		clear(buf[:parentNameOffset])
 		if _, errno := fs.ioctl(fd, ioc, arg); errno != 0 {
 			e := fail(errno)
 			if errno == unix.EOPNOTSUPP {
@@ -99,14 +100,17 @@ const (
 )
 
 // decodeParents yields the records of a buffer that GETPARENTS filled: each tells its length, and the
-// last one takes what is left. A record without a name means that there is none. more is false once yield
-// has returned false.
+// last one takes what is left. A record without a name or a length means that there is none. more is false once
+// yield has returned false.
 func decodeParents(buf []byte, yield func(Parent) bool) (more bool, err error) {
 	for len(buf) > 0 {
 		if len(buf) <= int(parentNameOffset) {
 			return false, fmt.Errorf("%w: %d bytes left for a parent record", ErrMalformed, len(buf))
 		}
 		length := int64(binary.NativeEndian.Uint32(buf[parentRecLenOffset:]))
+		if length == 0 {
+			return true, nil
+		}
 		if length <= int64(parentNameOffset) || length%8 != 0 || length > int64(len(buf)) {
 			return false, fmt.Errorf("%w: parent record of %d bytes in %d", ErrMalformed, length, len(buf))
 		}

@@ -219,7 +219,8 @@ type ScrubRequest struct {
 	Type  ScrubType
 	Flags ScrubFlags // of ScrubFlagsIn
 	// Ino and Gen are the inode; 0 is the file that the call is made on. Any type of inode will do,
-	// symlinks and devices included.
+	// symlinks and devices included. The kernel does not look at Gen if Ino is that very file, which for
+	// [FS.Scrub] is the root directory.
 	Ino Ino
 	Gen Gen
 	// AGNo is the group, or the number of the realtime group.

@@ -328,8 +328,9 @@ func encodeParents(buf []byte, fsid [8]byte, parents []ioctl.Parent) int {
 		off += length
 		n++
 	}
-	// The last record takes the rest of the buffer; without any, one with an empty name takes all.
-	last = max(last, 0)
-	binary.NativeEndian.PutUint32(buf[last+24:], uint32(len(buf)-last))
+	// The last record takes the rest of the buffer; without any, nothing is written.
+	if n > 0 {
+		binary.NativeEndian.PutUint32(buf[last+24:], uint32(len(buf)-last))
+	}
 	return n
 }

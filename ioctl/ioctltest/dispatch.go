@@ -219,12 +219,22 @@ func (v view) fsmapCall(head *abi.FSMapHead) unix.Errno {
 		return errno
 	}
 	head.Entries = uint32(len(records))
-	head.OFlags = abi.FSMapOFDevT
+	head.OFlags = 0
+	if v.realDevices() {
+		head.OFlags = abi.FSMapOFDevT
+	}
 	if head.Count > 0 {
 		// More records than fit are the mistake of an On function, to be noticed by the caller.
 		copy(unsafe.Slice((*ioctl.FSMapRecord)(unsafe.Add(unsafe.Pointer(head), unsafe.Sizeof(*head))), head.Count), records)
 	}
 	return 0
+}
+
+// realDevices says whether records carry device numbers.
+func (v view) realDevices() bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.model.Geometry.RTStart == 0
 }
 
 func (v view) bmapCall(f openFile, head *abi.Bmapx) unix.Errno {

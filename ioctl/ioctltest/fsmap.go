@@ -93,6 +93,12 @@ func (m *Model) fsmap(req FSMapRequest) ([]ioctl.FSMapRecord, unix.Errno) {
 	if m.Geometry.LogStart == 0 {
 		logDev = encodeDev(m.LogDevMajor, m.LogDevMinor)
 	}
+	if m.Geometry.RTStart != 0 {
+		dataDev = uint32(ioctl.MediaData)
+		if logDev != 0 {
+			logDev = uint32(ioctl.MediaLog)
+		}
+	}
 	valid := func(dev uint32) bool {
 		return dev == 0 || dev == math.MaxUint32 || dev == dataDev || logDev != 0 && dev == logDev
 	}
