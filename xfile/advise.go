@@ -59,6 +59,18 @@ func dirRoom(dir string) (int64, Place, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, Disk, fmt.Errorf("ask how much room %s has: %w", dir, err)
 	}
-	free := (int64(st.Bavail) - int64(st.Blocks)/20) * int64(st.Bsize)
-	return max(0, free), placeOfType(int64(st.Type)), nil
+	size := int64(st.Blocks) * blockSize(&st)
+	return max(0, freeBytes(&st)-size/20), placeOfType(int64(st.Type)), nil
+}
+
+// freeBytes returns what an ordinary user may still take of a filesystem.
+func freeBytes(st *unix.Statfs_t) int64 { return int64(st.Bavail) * blockSize(st) }
+
+// blockSize returns the unit of statfs's block counts: f_frsize, which old
+// filesystems leave 0, and then f_bsize.
+func blockSize(st *unix.Statfs_t) int64 {
+	if st.Frsize > 0 {
+		return int64(st.Frsize)
+	}
+	return int64(st.Bsize)
 }

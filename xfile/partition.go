@@ -27,8 +27,15 @@ type classifier[T any] func(s []T, out *[classBatch]uint8)
 // swaps records between its own parts alone until nothing more fits, and the
 // records that found their parts full are the input of the next, much smaller,
 // round. Only swaps are made, so that it can be stopped at any time.
-func partition[T any](t *team, s []T, classes int, classify classifier[T]) (bounds []int, err error) {
-	bounds, err = countClasses(t, s, classes, classify)
+//
+// A classifier that is costly is asked only once for each record if remember is
+// set; that takes a byte of heap for each, and so is done up to rememberMax.
+func partition[T any](t *team, s []T, classes int, classify classifier[T], remember bool) (bounds []int, err error) {
+	var known []uint8
+	if remember && len(s) <= rememberMax {
+		known = make([]uint8, len(s))
+	}
+	bounds, err = countClasses(t, s, classes, classify, known)
 	if err != nil {
 		return nil, err
 	}
@@ -50,12 +57,12 @@ func partition[T any](t *team, s []T, classes int, classify classifier[T]) (boun
 			for c := range left {
 				p.heads[c] = newStream(t.read)
 			}
-			return distribute(t, s, p, classify)
+			return distribute(t, s, p, classify, known)
 		})
 		if err != nil {
 			return nil, err
 		}
-		if err := gather(t, s, left, parts); err != nil {
+		if err := gather(t, s, left, parts, known); err != nil {
 			return nil, err
 		}
 		was := remain
@@ -73,12 +80,17 @@ func partition[T any](t *team, s []T, classes int, classify classifier[T]) (boun
 	return bounds, nil
 }
 
-// countClasses returns the bounds that partition returns.
-func countClasses[T any](t *team, s []T, classes int, classify classifier[T]) ([]int, error) {
+// rememberMax is up to how many records their classes are remembered.
+const rememberMax = 16 << 20
+
+// countClasses returns the bounds that partition returns, and writes the class
+// of every record to known, if there is room for them.
+func countClasses[T any](t *team, s []T, classes int, classify classifier[T], known []uint8) ([]int, error) {
 	workers := min(t.size, len(s)/t.minShare+1)
 	counts := make([][maxClasses]int, workers)
 	err := t.run(workers, func(w int) error {
-		mine := s[len(s)*w/workers : len(s)*(w+1)/workers]
+		begin := share(len(s), w, workers)
+		mine := s[begin:share(len(s), w+1, workers)]
 		var class [classBatch]uint8
 		sweep, block := newStream(t.read), blockFor[T](workers)
 		for i := 0; i < len(mine); i += classBatch {
@@ -92,6 +104,9 @@ func countClasses[T any](t *team, s []T, classes int, classify classifier[T]) ([
 			classify(mine[i:i+n], &class)
 			for _, c := range class[:n] {
 				counts[w][c]++
+			}
+			if known != nil {
+				copy(known[begin+i:], class[:n])
 			}
 		}
 		return nil
@@ -139,7 +154,7 @@ func share(n, w, workers int) int {
 
 // distribute swaps records to their classes' parts until a sweep over all that
 // are not in place moves nothing.
-func distribute[T any](t *team, s []T, p *parts, classify classifier[T]) error {
+func distribute[T any](t *team, s []T, p *parts, classify classifier[T], known []uint8) error {
 	var class [classBatch]uint8
 	block := blockFor[T](p.classes * t.size)
 	for moved := true; moved; {
@@ -154,7 +169,11 @@ func distribute[T any](t *team, s []T, p *parts, classify classifier[T]) error {
 					return t.err()
 				}
 				n := min(classBatch, p.end[c]-i)
-				classify(s[i:i+n], &class)
+				if known != nil {
+					copy(class[:n], known[i:])
+				} else {
+					classify(s[i:i+n], &class)
+				}
 				for k := range n {
 					d := class[k]
 					j := p.head[d]
@@ -164,6 +183,9 @@ func distribute[T any](t *team, s []T, p *parts, classify classifier[T]) error {
 						}
 						p.head[d] = j + 1
 						s[i+k], s[j] = s[j], s[i+k]
+						if known != nil {
+							known[i+k], known[j] = known[j], known[i+k]
+						}
 						moved = true
 					}
 				}
@@ -175,7 +197,7 @@ func distribute[T any](t *team, s []T, p *parts, classify classifier[T]) error {
 
 // gather brings what each worker has put in place to the front of its class,
 // and moves left over it.
-func gather[T any](t *team, s []T, left []int, all []parts) error {
+func gather[T any](t *team, s []T, left []int, all []parts, known []uint8) error {
 	if len(all) == 1 {
 		copy(left, all[0].head[:len(left)])
 		return nil
@@ -204,6 +226,9 @@ func gather[T any](t *team, s []T, left []int, all []parts) error {
 				default:
 					fill.hi--
 					s[hole.lo], s[fill.hi] = s[fill.hi], s[hole.lo]
+					if known != nil {
+						known[hole.lo], known[fill.hi] = known[fill.hi], known[hole.lo]
+					}
 					hole.lo++
 				}
 			}

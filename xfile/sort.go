@@ -18,8 +18,9 @@ import (
 // Shape: samples split the records into ranges that are moved to their places
 // with swaps alone and then sorted each for itself, so that a pass over the
 // data is sequential in a few places at a time, which is what swapped pages
-// need. It takes no space in the array's budget, and less than 1 MiB of heap for
-// each core. [Array.SortKeyed] is several times faster where it can be used.
+// need. It takes no space in the array's budget; of the heap it takes a byte for
+// each record, 16 MiB at most, and less than 1 MiB for each core.
+// [Array.SortKeyed] is several times faster where it can be used.
 //
 // Errors: ctx's, [ErrBusy] while an iteration is open, [ErrClosed], a
 // [*FaultError] if a page cannot be read, [ErrOrder]. After ctx's error the
@@ -35,12 +36,12 @@ func (a *Array[T]) Sort(ctx context.Context, compare func(x, y *T) int) error {
 // records with equal keys, so the more of the order is in the key the better; a
 // key that is the whole order may go with a compare that always returns 0.
 //
-// The rmap order (startblock, owner, offset) has the key startblock<<32 |
-// owner&(1<<32-1) only where all owners are below 1<<32; the key startblock alone
-// is right everywhere and nearly as good, because few records share a start.
+// For the rmap order (startblock, owner, offset), startblock<<32 | owner>>32 is
+// such a key, and so is startblock alone.
 //
-// Shape: an in-place radix sort, from the most significant bits that differ.
-// Everything else is as for [Array.Sort].
+// Shape: an in-place radix sort, from the most significant bits that differ. It
+// takes less than 1 MiB of heap for each core. Everything else is as for
+// [Array.Sort].
 func (a *Array[T]) SortKeyed(ctx context.Context, key func(*T) uint64, compare func(x, y *T) int) error {
 	return a.sort(ctx, func(s []T, t *team) error {
 		return (&keyedSort[T]{key: key, compare: compare, team: t}).sort(s)

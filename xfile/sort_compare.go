@@ -13,8 +13,8 @@ type compareSort[T any] struct {
 
 const (
 	// classesMin and classesMax bound the ranges of one division, powers of
-	// two. A division compares every record about three times for each bit, so
-	// more ranges than keep the team busy are waste.
+	// two. What is too long to remember compares every record about three times
+	// for each bit, so more ranges than keep the team busy are waste.
 	classesMin = 8
 	classesMax = 64
 	// oversample is how many samples stand behind each splitter.
@@ -30,7 +30,7 @@ func (c *compareSort[T]) sort(s []T) error {
 	if err != nil {
 		return err
 	}
-	bounds, err := partition(c.team, s, tree.classes(), tree.classify)
+	bounds, err := partition(c.team, s, tree.classes(), tree.classify, true)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (k *keyedSort[T]) sort(s []T) error {
 		for i := range b {
 			out[i&(classBatch-1)] = uint8((k.key(&b[i]) - low) >> shift)
 		}
-	})
+	}, false)
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func TestPartitionTwin(t *testing.T) {
 			counts[c+1] += counts[c]
 		}
 		tm := smallTeam(context.Background(), rapid.IntRange(1, 9).Draw(t, "workers"))
-		bounds, err := partition(tm, s, classes, classifyKey)
+		bounds, err := partition(tm, s, classes, classifyKey, rapid.Bool().Draw(t, "remember"))
 		require.NoError(t, err)
 		require.Equal(t, counts, bounds)
 		require.True(t, slices.IsSortedFunc(s, func(x, y item) int { return cmp.Compare(x.Key, y.Key) }))
@@ -285,7 +285,7 @@ func TestPartitionContradicts(t *testing.T) {
 		for i := range s {
 			out[i] = 9
 		}
-	})
+	}, false)
 	require.ErrorIs(t, err, ErrOrder)
 	calls := 0
 	tm = smallTeam(t.Context(), 1)
@@ -296,7 +296,7 @@ func TestPartitionContradicts(t *testing.T) {
 				out[i] = 1
 			}
 		}
-	})
+	}, false)
 	require.ErrorIs(t, err, ErrOrder)
 }
 

@@ -96,7 +96,12 @@ func (f *File) obtain(off, n int64) error {
 	// A filesystem may have given a part; tmpfs takes it back by itself.
 	_ = f.k.fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	f.budget.give(f.name, f.place, n)
-	return &SpaceError{Purpose: f.name, Dir: f.dir, Want: n, Held: f.held.count * sysPage, Free: f.free(), Err: err}
+	for _, noRoom := range []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG, unix.ENOMEM} {
+		if errors.Is(err, noRoom) {
+			return &SpaceError{Purpose: f.name, Dir: f.dir, Want: n, Held: f.held.count * sysPage, Free: f.free(), Err: err}
+		}
+	}
+	return fmt.Errorf("allocate %d bytes at %d of %s: %w", n, off, f.name, err)
 }
 
 // allocate has the kernel give n bytes at off.
@@ -146,7 +151,7 @@ func (f *File) free() int64 {
 	if f.dir == "" || f.k.fstatfs(f.fd, &st) != nil {
 		return -1
 	}
-	return int64(st.Bavail) * int64(st.Bsize)
+	return freeBytes(&st)
 }
 
 // Punch gives the space of [off, off+n) back to the system; the bytes read as
