@@ -191,7 +191,7 @@ func checkReadable(t *testing.T, fs *ioctl.FS, fault lab.Injected, clean []lab.E
 	var leaf uint64
 	for _, e := range clean {
 		if e.Rec.StartBlock == fault.AGBno && e.Rec.Owner == fault.Owner && e.Rec.Offset == fault.Offset {
-			leaf = e.Location.Block
+			leaf = e.Block
 		}
 	}
 	require.NotZero(t, leaf)

@@ -26,9 +26,9 @@ type counter interface {
 //
 // Not with its last record: that one may be out of place (a damaged tree hands
 // out what is in its leaves, in that order), and going on behind it would skip
-// all that it has been misplaced over. A full batch is cut behind the last
-// record that is below everything after it in the same batch, and the rest is
-// read again. In a healthy tree that is one record.
+// all that it has been misplaced over. A full batch ends with the last record
+// that is below what follows it, and the rest is read again. In a healthy tree
+// that is one record.
 //
 // # How it goes on
 //
@@ -115,10 +115,13 @@ func (r *reader) read() ([]ioctl.FSMapRecord, error) {
 	fresh, ordered := r.dropKnown(all)
 	var cutOff []ioctl.FSMapRecord
 	switch {
-	case !ends:
-		fresh, cutOff = cut(fresh)
-	case !ordered:
+	case ends && ordered:
+	case ends:
 		slices.SortStableFunc(fresh, compareRecords)
+	case ordered:
+		fresh, cutOff = cut(fresh)
+	default:
+		fresh = r.sift(fresh)
 	}
 	switch {
 	case len(fresh) > 0:
@@ -226,21 +229,59 @@ func (r *reader) isEarly(key recordKey) bool {
 	return slices.ContainsFunc(r.early, func(e ioctl.FSMapRecord) bool { return keyOf(&e) == key })
 }
 
-// cut splits a batch behind the last record that is below all that follow it.
+// cut splits an ordered batch before its last key: of records with equal keys
+// all are read again or none.
 func cut(recs []ioctl.FSMapRecord) (keep, cutOff []ioctl.FSMapRecord) {
-	if len(recs) == 0 {
+	n := len(recs)
+	if n == 0 {
 		return recs, nil
 	}
-	least := keyOf(&recs[len(recs)-1])
-	for i := len(recs) - 2; i >= 0; i-- {
-		key := keyOf(&recs[i])
-		if key.compare(least) < 0 {
-			return recs[:i+1], recs[i+1:]
-		}
-		// Of equal keys both are read again or none.
-		least = key
+	last := keyOf(&recs[n-1])
+	for n > 0 && keyOf(&recs[n-1]) == last {
+		n--
 	}
-	return recs[:0], recs
+	return recs[:n], recs[n:]
+}
+
+// sift is cut for a batch out of order. It returns, sorted, what does not sort
+// behind the last record that is below all that follow it; those before it that
+// do are too early, those after it are read again.
+//
+// Records that are too low themselves do not count as what follows, or one of
+// them at the end would leave nothing: they sort below the two before them,
+// whereas a record behind one that is too high sorts between the two.
+func (r *reader) sift(recs []ioctl.FSMapRecord) []ioctl.FSMapRecord {
+	keys := make([]recordKey, len(recs))
+	for i := range recs {
+		keys[i] = keyOf(&recs[i])
+	}
+	last := len(recs) // of those that count
+	var least recordKey
+	found := -1
+	for i := len(recs) - 1; i >= 0 && found < 0; i-- {
+		if i >= 2 && keys[i].compare(keys[i-1]) < 0 && keys[i].compare(keys[i-2]) < 0 {
+			continue
+		}
+		if last < len(recs) && keys[i].compare(least) < 0 {
+			found = i
+		}
+		last, least = i, keys[i]
+	}
+	if found < 0 {
+		return recs[:0]
+	}
+	n := 0
+	for i := range recs {
+		switch {
+		case keys[i].compare(keys[found]) <= 0:
+			recs[n] = recs[i]
+			n++
+		case i < found:
+			r.early = append(r.early, recs[i])
+		}
+	}
+	slices.SortStableFunc(recs[:n], compareRecords)
+	return recs[:n]
 }
 
 func compareRecords(a, b ioctl.FSMapRecord) int { return keyOf(&a).compare(keyOf(&b)) }
