@@ -14,7 +14,7 @@ import (
 // Geometry is the size and shape of a filesystem, with the arithmetic of its addresses.
 //
 // Invariants, checked when it is read: BlockSize is a power of two from 512 to 65536, InodeSize one
-// from 256 to BlockSize; AGCount > 0; (AGCount-1)*AGBlocks < DataBlocks <= AGCount*AGBlocks, so that only the
+// from 256 to BlockSize; AGCount > 0; AGInoLog <= 32; (AGCount-1)*AGBlocks < DataBlocks <= AGCount*AGBlocks, so that only the
 // last group may be short.
 //
 // Source: man 2 ioctl_xfs_fsgeometry; xfs/xfs_fs.h (struct xfs_fsop_geom).
@@ -124,6 +124,8 @@ func (g *Geometry) check() error {
 		return fmt.Errorf("%w: %d groups of %d blocks", ErrGeometry, agCount, agBlocks)
 	case g.DataBlocks > agCount*agBlocks || g.DataBlocks <= (agCount-1)*agBlocks:
 		return fmt.Errorf("%w: %d blocks in %d groups of %d", ErrGeometry, g.DataBlocks, agCount, agBlocks)
+	case g.AGInoLog() > 32:
+		return fmt.Errorf("%w: inode numbers of %d bits in a group", ErrGeometry, g.AGInoLog())
 	case bits.Len64(g.DataBlocks)+g.BlockLog() > 64:
 		return fmt.Errorf("%w: %d blocks of %d bytes", ErrGeometry, g.DataBlocks, g.BlockSize)
 	}

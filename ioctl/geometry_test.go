@@ -84,7 +84,7 @@ func TestGeometryRoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		blockLog := rapid.IntRange(9, 16).Draw(t, "block log")
 		inodeLog := rapid.IntRange(8, min(blockLog, 11)).Draw(t, "inode log")
-		agBlocks := rapid.Uint64Range(1, 1<<(31-max(0, blockLog-12))).Draw(t, "agblocks")
+		agBlocks := rapid.Uint64Range(1, 1<<min(31, 32-(blockLog-inodeLog))).Draw(t, "agblocks")
 		agCount := rapid.Uint64Range(1, 1<<16).Draw(t, "agcount")
 		g := &ioctl.Geometry{
 			BlockSize: 1 << blockLog, InodeSize: 1 << inodeLog, AGBlocks: ioctl.AGBlock(agBlocks), AGCount: uint32(agCount),
@@ -168,7 +168,10 @@ func TestGeometryIsChecked(t *testing.T) {
 		"empty groups":     func(g *ioctl.Geometry) { g.AGBlocks = 0 },
 		"too many blocks":  func(g *ioctl.Geometry) { g.DataBlocks = 4001 },
 		"too few blocks":   func(g *ioctl.Geometry) { g.DataBlocks = 3000 },
-		"more than 2^64":   func(g *ioctl.Geometry) { g.AGBlocks, g.AGCount, g.DataBlocks = 1<<31, 1<<31, 1<<62 },
+		"agino > 32 bits":  func(g *ioctl.Geometry) { g.AGBlocks, g.DataBlocks = 1<<30, 4<<30 },
+		"more than 2^64": func(g *ioctl.Geometry) {
+			g.InodeSize, g.AGBlocks, g.AGCount, g.DataBlocks = 4096, 1<<31, 1<<31, 1<<62
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fs, k := ioctltest.New(t)

@@ -318,6 +318,7 @@ func encodeParents(buf []byte, fsid [8]byte, parents []ioctl.Parent) int {
 			break
 		}
 		rec := buf[off : off+length]
+		clear(rec)
 		copy(rec, fsid[:])
 		binary.NativeEndian.PutUint16(rec[8:], abi.HandleFIDLen)
 		binary.NativeEndian.PutUint32(rec[12:], uint32(p.Gen))
