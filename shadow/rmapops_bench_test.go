@@ -152,3 +152,37 @@ func BenchmarkTree(b *testing.B) {
 		})
 	}
 }
+
+const benchLoadRecords = 10_000_000
+
+// BenchmarkLoad compares bulk loading with inserting the same sorted records one
+// by one.
+func BenchmarkLoad(b *testing.B) {
+	recs := benchRmaps(benchLoadRecords, 30)
+	for b.Loop() {
+		var t *rmapTree
+		tm := contest(b, 3,
+			func() func() {
+				t = benchTree(b)
+				return func() {
+					if err := t.Load(batches(recs, 2048)); err != nil {
+						b.Fatal(err)
+					}
+				}
+			},
+			func() func() {
+				t := benchTree(b)
+				return func() {
+					for i := range recs {
+						if err := t.Insert(recs[i]); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+			})
+		b.ReportMetric(float64(tm[0].Nanoseconds())/benchLoadRecords, "ns/record")
+		b.ReportMetric(float64(tm[1].Nanoseconds())/benchLoadRecords, "insert-ns/record")
+		b.ReportMetric(float64(tm[1])/float64(tm[0]), "×insert")
+		b.ReportMetric(float64(t.Bytes())/benchLoadRecords, "B/record")
+	}
+}
