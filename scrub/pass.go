@@ -82,6 +82,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 	defer func() {
 		if err != nil {
 			p.close()
+			p = nil
 		}
 	}()
 	for i := range p.groups {
@@ -106,7 +107,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 		}
 		r.progress.enter(s.phase, n)
 		if err := s.do(ctx); err != nil {
-			return nil, err
+			return p, err
 		}
 	}
 	return p, nil
