@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -159,41 +159,44 @@ func probe(fs *ioctl.FS, t *target) (*probeReport, error) {
 
 // writeProbe prints the report for a person.
 func writeProbe(w io.Writer, r *probeReport) error {
-	out := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	// A tabwriter keeps the first error of its Writer for Flush.
-	p := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format, args...) }
+	var b strings.Builder
+	line := func(format string, args ...any) {
+		b.WriteString(strings.TrimRight(oneLine(fmt.Sprintf(format, args...)), " ") + "\n")
+	}
 	on := ""
 	if r.Device != "" {
 		on = " on " + printable(r.Device)
 	}
-	p("%s: XFS%s, %s of %s blocks of %s\n", printable(r.Path), on, plural(uint64(r.AGs), "AG"),
+	line("%s: XFS%s, %s of %s blocks of %s", printable(r.Path), on, plural(uint64(r.AGs), "AG"),
 		comma(uint64(r.AGBlocks)), humanize.IBytes(uint64(r.BlockBytes)))
 	if r.KernelRelease != "" {
-		p("kernel: Linux %s\n", r.KernelRelease)
+		line("kernel: Linux %s", r.KernelRelease)
 	}
 	if r.Autofsck != "" {
-		p("autofsck property: %s\n", r.Autofsck)
+		line("autofsck property: %s", r.Autofsck)
 	}
-	p("\nFEATURE\tHAS\tWHY NOT\n")
+	line("")
+	line("%-17s %-4s %s", "FEATURE", "HAS", "WHY NOT")
 	for _, f := range r.Features {
-		p("%s\t%s%s\n", f.Name, yesNo(f.Has), cell(f.Why))
+		line("%-17s %-4s %s", f.Name, yesNo(f.Has), f.Why)
 	}
-	p("\n")
+	line("")
 	if why, ok := sameReason(r.ScrubTypes); ok {
-		p("no scrub type can be checked: %s\n", why)
+		line("no scrub type can be checked: %s", why)
 	} else {
-		p("SCRUB TYPE\tCHECK\tREPAIR\tWHY NOT\n")
+		line("%-13s %-6s %-7s %s", "SCRUB TYPE", "CHECK", "REPAIR", "WHY NOT")
 		for _, t := range r.ScrubTypes {
-			p("%s\t%s\t%s%s\n", t.Name, yesNo(t.Check), yesNo(t.Repair), cell(t.RepairWhy))
+			line("%-13s %-6s %-7s %s", t.Name, yesNo(t.Check), yesNo(t.Repair), t.RepairWhy)
 		}
 	}
 	if len(r.Gaps) > 0 {
-		p("\n")
+		line("")
 	}
 	for _, g := range r.Gaps {
-		p("%s: %s\n", g.Problem, g.Advice)
+		line("%s: %s", g.Problem, g.Advice)
 	}
-	return out.Flush()
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // sameReason tells whether no type can be checked, all for one reason.
@@ -204,14 +207,6 @@ func sameReason(types []probeType) (string, bool) {
 		}
 	}
 	return types[0].CheckWhy, true
-}
-
-// cell is one more column of a table row, if there is something in it.
-func cell(s string) string {
-	if s == "" {
-		return ""
-	}
-	return "\t" + s
 }
 
 func yesNo(b bool) string {

@@ -114,21 +114,21 @@ var thawWaits = []string{"percpu_rwsem_wait", "__percpu_down_read"}
 func waitsForThaw() bool { return threadsWaitIn("/proc/self/task", thawWaits...) }
 
 // threadsWaitIn tells whether one of the threads below a task directory of
-// /proc sleeps in one of the functions. What cannot be read says nothing.
+// /proc sleeps in one of the functions. The stack is asked too, because some
+// kernels (User Mode Linux) name the wrong function in wchan. What cannot be
+// read says nothing.
 //
-// Source: man 5 proc_pid_wchan.
+// Source: man 5 proc_pid_wchan, proc_pid_stack.
 func threadsWaitIn(tasks string, functions ...string) bool {
-	files, err := filepath.Glob(filepath.Join(tasks, "*", "wchan"))
+	threads, err := os.ReadDir(tasks)
 	if err != nil {
 		return false
 	}
-	for _, file := range files {
-		in, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
+	for _, thread := range threads {
+		wchan, _ := os.ReadFile(filepath.Join(tasks, thread.Name(), "wchan"))
+		stack, _ := os.ReadFile(filepath.Join(tasks, thread.Name(), "stack"))
 		for _, function := range functions {
-			if strings.TrimSpace(string(in)) == function {
+			if strings.TrimSpace(string(wchan)) == function || strings.Contains(string(stack), "] "+function+"+") {
 				return true
 			}
 		}

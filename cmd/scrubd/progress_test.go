@@ -154,6 +154,10 @@ func TestThreadsWaitIn(t *testing.T) {
 	}
 	assert.True(t, threadsWaitIn(dir, thawWaits...))
 	assert.False(t, threadsWaitIn(dir, "schedule"))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "1", "stack"),
+		[]byte("[<0>] schedule+0x4d/0x75\n[<0>] do_nanosleep+0x7f/0x163\n"), 0o600))
+	assert.True(t, threadsWaitIn(dir, "do_nanosleep"))
+	assert.False(t, threadsWaitIn(dir, "nanosleep"), "the end of a name is another name")
 	assert.False(t, threadsWaitIn(filepath.Join(dir, "none"), thawWaits...))
 }
 

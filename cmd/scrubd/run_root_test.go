@@ -50,7 +50,7 @@ func TestRunOnAHealthyFilesystem(t *testing.T) {
 
 	probe := call(t, "/", scrubd, "probe", fs.Dir())
 	assert.Zero(t, probe.status, probe.log)
-	assert.Contains(t, probe.out, "rmapbt            yes")
+	assert.Contains(t, probe.out, "\nrmapbt            yes\n")
 }
 
 // A damaged rmap record is one finding, whatever this kernel can do about it,
