@@ -135,7 +135,8 @@ func (s *Settler) Close() { s.closeAll() }
 // Settle looks at every pending candidate until none is left or the rounds are
 // used up. Errors: those that end a run (shutdown, lost privilege), and ctx's.
 func (s *Settler) Settle(ctx context.Context, cands []*Candidate) error {
-	if err := s.fs.FlushInodegc(); err != nil {
+	// On a read-only mount nothing is unlinked.
+	if err := s.fs.FlushInodegc(); err != nil && !errors.Is(err, ioctl.ErrReadOnly) {
 		return err
 	}
 	need := votesWithBarrier
