@@ -89,7 +89,7 @@ func (e *UnsupportedFeatureError) Error() string {
 
 // Is reports whether target is [ErrNotSupported].
 func (e *UnsupportedFeatureError) Is(target error) bool {
-	return target == ErrNotSupported //nolint:errorlint // Is methods compare the bare target
+	return target == ErrNotSupported
 }
 
 // Scope says which fields of an [Error] name its object.
@@ -212,7 +212,7 @@ func (e *Error) reason() string {
 
 // Is reports whether the error is the sentinel target; see the sentinels for the errnos.
 func (e *Error) Is(target error) bool {
-	switch target { //nolint:errorlint // Is methods compare the bare target
+	switch target {
 	case ErrNotSupported:
 		return e.Errno == unix.ENOTTY || e.Errno == unix.EOPNOTSUPP || e.Unsupported != nil
 	case ErrPrivilege:

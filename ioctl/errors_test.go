@@ -103,14 +103,14 @@ func TestEIOOfAFilesystemThatIsDown(t *testing.T) {
 	_, err := fs.AGGeometry(1)
 	require.ErrorIs(t, err, unix.EIO)
 	require.ErrorIs(t, err, ioctl.ErrShutdown)
-	require.EqualError(t, err, "AG geometry AG 1 of /srv: filesystem is shut down")
+	require.EqualError(t, err, "geometry AG 1 of /srv: filesystem is shut down")
 
 	k.Update(func(m *ioctltest.Model) { m.Shutdown = false })
 	k.OnAGGeometry = func(ioctl.AGNumber) (ioctl.AGGeometry, unix.Errno) { return ioctl.AGGeometry{}, unix.EIO }
 	_, err = fs.AGGeometry(1)
 	require.ErrorIs(t, err, ioctl.ErrAbortTarget)
 	require.NotErrorIs(t, err, ioctl.ErrShutdown)
-	require.EqualError(t, err, "AG geometry AG 1 of /srv: input/output error")
+	require.EqualError(t, err, "geometry AG 1 of /srv: input/output error")
 }
 
 func TestErrorsNameTheirObject(t *testing.T) {
@@ -129,7 +129,7 @@ func TestErrorsNameTheirObject(t *testing.T) {
 		"fsmap AG 2 of /srv":                          fs.FSMap(low, high, buf),
 		"geometry of /srv":                            second(fs.RefreshGeometry(t.Context())),
 		"counts of /srv":                              second(fs.Counts()),
-		"rtgroup geometry rtgroup 5 of /srv":          second(fs.RTGroupGeometry(5)),
+		"geometry rtgroup 5 of /srv":                  second(fs.RTGroupGeometry(5)),
 		"bulkstat of /srv":                            second(fs.Bulkstat(&ioctl.BulkRequest{}, ioctl.NewBulkstatBuffer(1))),
 		"inumbers AG 1 of /srv":                       second(fs.Inumbers(&ioctl.BulkRequest{Flags: ioctl.BulkAGNo, AGNo: 1}, ioctl.NewInumbersBuffer(1))),
 		"open by handle inode 131 gen 7 of /srv":      second(fs.OpenFD(131, 7)),

@@ -100,7 +100,7 @@ func TestRepairProbe(t *testing.T) {
 					continue
 				}
 				require.ErrorIs(t, err, ioctl.ErrNotSupported, "%s", f)
-				assert.ErrorContains(t, err, want, "%s", f)
+				require.ErrorContains(t, err, want, "%s", f)
 			}
 		})
 	}

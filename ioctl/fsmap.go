@@ -220,7 +220,7 @@ func (fs *FS) fsmap(kernel Kernel, low, high FSMapKey, buf *FSMapBuffer) error {
 		agno, _ := fs.Geometry().BytesToAG(low.Physical)
 		return fs.failAG(opFSMap, agno, errno)
 	}
-	if head.Entries > head.Count || int(head.Entries) > buf.Cap() {
+	if int64(head.Entries) > int64(buf.Cap()) {
 		return fmt.Errorf("fsmap of %s: %w: %d records in a buffer for %d", fs.path, ErrMalformed, head.Entries, buf.Cap())
 	}
 	buf.n = int(head.Entries)
@@ -238,7 +238,7 @@ func (fs *FS) FSMapCount(low, high FSMapKey) (int, error) {
 		agno, _ := fs.Geometry().BytesToAG(low.Physical)
 		return 0, fs.failAG(opFSMap, agno, errno)
 	}
-	return int(head.Entries), nil
+	return int(min(head.Entries, math.MaxInt32)), nil
 }
 
 func (k FSMapKey) raw() abi.FSMap {

@@ -179,7 +179,7 @@ func TestGeometryIsChecked(t *testing.T) {
 			k.Update(func(m *ioctltest.Model) { change(&m.Geometry) })
 			_, err := fs.RefreshGeometry(t.Context())
 			require.ErrorIs(t, err, ioctl.ErrGeometry)
-			assert.ErrorContains(t, err, "geometry of /srv: geometry makes no sense: ")
+			require.ErrorContains(t, err, "geometry of /srv: geometry makes no sense: ")
 			assert.Same(t, before, fs.Geometry())
 			_, err = ioctl.New(k, "/srv")
 			require.ErrorIs(t, err, ioctl.ErrGeometry)

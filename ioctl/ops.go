@@ -20,8 +20,8 @@ var (
 	opOpen          = &operation{name: "open"}
 	opGeometry      = &operation{"geometry", "XFS_IOC_FSGEOMETRY version 5", "5.2", ""}
 	opCounts        = &operation{"counts", "XFS_IOC_FSCOUNTS", "2.6", ""}
-	opAGGeometry    = &operation{"AG geometry", "XFS_IOC_AG_GEOMETRY", "5.2", ""}
-	opRTGeometry    = &operation{"rtgroup geometry", "XFS_IOC_RTGROUP_GEOMETRY", "6.13", ""}
+	opAGGeometry    = &operation{"geometry", "XFS_IOC_AG_GEOMETRY", "5.2", ""}
+	opRTGeometry    = &operation{"geometry", "XFS_IOC_RTGROUP_GEOMETRY", "6.13", ""}
 	opScrub         = &operation{"scrub", "online scrub", "4.15", "CONFIG_XFS_ONLINE_SCRUB"}
 	opRepair        = &operation{"repair", "online repair", "6.10", "CONFIG_XFS_ONLINE_REPAIR"}
 	opScrubVec      = &operation{"scrub vector", "vectored scrub", "6.10", "CONFIG_XFS_ONLINE_SCRUB"}

@@ -29,7 +29,7 @@ func TestParents(t *testing.T) {
 	var want []ioctl.Parent
 	// More than fits in one call, with names of all lengths and any bytes.
 	for i := range 1000 {
-		want = append(want, ioctl.Parent{Ino: ioctl.Ino(1<<33 + i), Gen: ioctl.Gen(i), Name: strings.Repeat("n\xff", i%100) + fmt.Sprint(i)})
+		want = append(want, ioctl.Parent{Ino: 1<<33 + ioctl.Ino(i), Gen: ioctl.Gen(i), Name: strings.Repeat("n\xff", i%100) + fmt.Sprint(i)})
 	}
 	k.Update(func(m *ioctltest.Model) {
 		m.AddInode(&ioctltest.Inode{Ino: 131, Gen: 7, Parents: want})

@@ -119,7 +119,7 @@ func TestStatxAndBulkstatAgree(t *testing.T) {
 	assert.Equal(t, uint64(13*8), s.Blocks)
 	assert.Equal(t, uint64(40960), s.Size)
 	assert.Equal(t, uint32(1), s.Nlink)
-	assert.Equal(t, s.CTime, ioctl.Timestamp{Sec: r.CTime, Nsec: r.CTimeNsec})
+	assert.Equal(t, ioctl.Timestamp{Sec: r.CTime, Nsec: r.CTimeNsec}, s.CTime)
 	assert.Equal(t, s.CTime.Sec, s.CTime.Time().Unix())
 	k.Update(func(m *ioctltest.Model) { m.Touch(131) })
 	touched, err := fs.Statx(fd)

@@ -1,6 +1,7 @@
 package ioctltest_test
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -74,7 +75,9 @@ func TestDerive(t *testing.T) {
 		AttrBmbt: []ioctltest.Range{{AGNo: 2, AGBno: 41, Length: 1}},
 	})
 	m.AddInode(&ioctltest.Inode{Ino: 132, Gen: 7, Data: []ioctltest.Extent{
-		{Offset: 0, AGNo: 1, AGBno: 110, Length: 5}, {Offset: 5, AGNo: 1, AGBno: 115, Length: 5}, {Offset: 20, AGNo: 1, AGBno: 148, Length: 10},
+		{Offset: 0, AGNo: 1, AGBno: 110, Length: 5},
+		{Offset: 5, AGNo: 1, AGBno: 115, Length: 5},
+		{Offset: 20, AGNo: 1, AGBno: 148, Length: 10},
 		{Offset: 40, AGNo: 1, AGBno: 200, Length: 5},
 	}})
 	m.Derive()
@@ -85,8 +88,12 @@ func TestDerive(t *testing.T) {
 		free[f] = true
 	}
 	for _, want := range []ioctltest.Range{
-		{AGNo: 1, AGBno: 158, Length: 42}, {AGNo: 1, AGBno: 205, Length: 95}, {AGNo: 1, AGBno: 302, Length: 698},
-		{AGNo: 2, AGBno: 42, Length: 458}, {AGNo: 3, AGBno: 11, Length: 689}, {AGNo: 3, AGBno: 710, Length: 190},
+		{AGNo: 1, AGBno: 158, Length: 42},
+		{AGNo: 1, AGBno: 205, Length: 95},
+		{AGNo: 1, AGBno: 302, Length: 698},
+		{AGNo: 2, AGBno: 42, Length: 458},
+		{AGNo: 3, AGBno: 11, Length: 689},
+		{AGNo: 3, AGBno: 710, Length: 190},
 	} {
 		assert.True(t, free[want], "%+v in %+v", want, m.Free)
 	}
@@ -141,19 +148,10 @@ func TestConcurrentUse(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			fsmap, bmap, bulk := ioctl.NewFSMapBuffer(64), ioctl.NewBmapBuffer(1), ioctl.NewBulkstatBuffer(4)
 			for range 50 {
-				low, high := fs.FSMapAGKeys(0)
-				assert.NoError(t, fs.FSMap(low, high, fsmap))
-				assert.NoError(t, view.FSMap(low, high, fsmap))
-				_, err := fs.Bulkstat(&ioctl.BulkRequest{}, bulk)
-				assert.NoError(t, err)
-				fd, err := fs.OpenFD(128, 1)
-				assert.NoError(t, err)
-				assert.NoError(t, fs.Bmap(fd, ioctl.DataFork, bmap))
-				_, err = fs.Scrub(ioctl.ScrubRequest{Type: ioctl.ScrubTypeAGF})
-				assert.NoError(t, err)
-				fs.CloseFD(fd)
+				if err := useAll(fs, view); err != nil {
+					t.Error(err)
+				}
 				k.Update(func(m *ioctltest.Model) {
 					m.AddInode(&ioctltest.Inode{Ino: 150, Gen: 1})
 					m.Touch(128)
@@ -171,4 +169,19 @@ func TestConcurrentUse(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 201, unprivileged, "one to verify the view")
+}
+
+// useAll makes one call of each kind.
+func useAll(fs *ioctl.FS, view *ioctl.BnobtView) error {
+	fsmap := ioctl.NewFSMapBuffer(64)
+	low, high := fs.FSMapAGKeys(0)
+	_, bulkErr := fs.Bulkstat(&ioctl.BulkRequest{}, ioctl.NewBulkstatBuffer(4))
+	_, scrubErr := fs.Scrub(ioctl.ScrubRequest{Type: ioctl.ScrubTypeAGF})
+	fd, err := fs.OpenFD(128, 1)
+	if err != nil {
+		return err
+	}
+	defer fs.CloseFD(fd)
+	return errors.Join(fs.FSMap(low, high, fsmap), view.FSMap(low, high, fsmap), bulkErr, scrubErr,
+		fs.Bmap(fd, ioctl.DataFork, ioctl.NewBmapBuffer(1)))
 }
