@@ -41,7 +41,7 @@ func (p *pass) compareAG(ctx context.Context, agno ioctl.AGNumber) error {
 
 // unreadable turns metadata that cannot be read into a state of the group.
 func (p *pass) unreadable(g *group, err error) error {
-	if !errors.Is(err, ioctl.ErrCorrupt) {
+	if !errors.Is(err, ioctl.ErrCorrupt) && !errors.Is(err, witness.ErrStuck) {
 		return err
 	}
 	g.rmapErr = err
@@ -119,7 +119,8 @@ func (p *pass) hiddenByInobt(ino ioctl.Ino, d *shadow.Difference) bool {
 	if uint64(agno) >= uint64(len(p.groups)) || len(badTypes(&p.groups[agno], inodeTypes...)) == 0 {
 		return false
 	}
-	if state, err := p.settler.StateOf(uint64(ino)); err == nil && state != verdict.OwnerDead && state != verdict.OwnerUnknown {
+	state, err := p.settler.StateOf(uint64(ino))
+	if err == nil && state != verdict.OwnerDead && state != verdict.OwnerUnknown && state != verdict.OwnerSilent {
 		return false
 	}
 	p.groups[agno].hidden += uint64(d.Kernel.BlockCount)

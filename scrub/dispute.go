@@ -154,9 +154,14 @@ func (p *pass) around(d *verdict.Difference, others map[ioctl.AGNumber][]shadow.
 	start, count := d.Extent()
 	w := confirm.Window{AGNo: d.AGNo, Start: start, Count: count}
 	a := &verdict.Around{}
+	asked := make(map[uint64]bool) // a file may claim one block at several offsets
 	for _, c := range others[d.AGNo] {
-		if !overlaps(d, &c) {
+		if !overlaps(d, &c) || asked[c.Owner] {
 			continue
+		}
+		if c.IsInode() {
+			asked[c.Owner] = true
+			c.StartBlock, c.BlockCount = start, count
 		}
 		still, err := p.settler.StillClaims(w, c)
 		if err != nil {

@@ -327,6 +327,12 @@ func (p *pass) findInodeBtrees() {
 			AtFault: string(verdict.InodeBtree), Severity: Corruption, HasAG: true, AGNo: g.agno, ScrubTypes: types,
 			Summary: fmt.Sprintf("the inode btrees of AG %d are corrupt", g.agno),
 		}, order: orderInodeBtrees}
+		rmapbt := g.scrubs[ioctl.ScrubTypeRMAPBT]
+		if rmapbt.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt) && !g.scrubs[types[0]].Flags.Has(ioctl.ScrubCorrupt) {
+			f.AtFault = string(verdict.Undecided)
+			f.Summary = fmt.Sprintf("the inode btrees and the rmapbt of AG %d disagree about inode chunks", g.agno)
+			types = append(types, ioctl.ScrubTypeRMAPBT)
+		}
 		for _, t := range types {
 			f.Witnesses = append(f.Witnesses, Witness{"kernel scrub", fmt.Sprintf("%s: %s", t, g.scrubs[t].Flags)})
 		}
@@ -341,6 +347,9 @@ func (p *pass) findInodeBtrees() {
 		}
 		f.blockers = verdict.RmapbtProven(p.facts(g, nil), types[0])
 		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeINOBT, AGNo: g.agno}, forced: true}}
+		if len(f.blockers) > 0 {
+			f.WaysOut = offline()
+		}
 		p.add(f)
 	}
 }

@@ -186,6 +186,12 @@ func (p *pass) findInode(ino ioctl.Ino, results []kernel.Result, unsettledElsewh
 		}
 	case ioctl.ScrubTypeINODE:
 		f.blockers = p.inodeBlockers(ino, res, unsettledElsewhere)
+		if p.r.tries[p.findingID(f)] > 0 {
+			// The reflink flag is set by a rebuild of the data fork, not by a repair
+			// of the core; its sources are the rmapbts, proven for both.
+			fork := kernel.Object{Type: ioctl.ScrubTypeBMBTD, Ino: ino, Gen: res.Gen}
+			f.steps = append([]step{{obj: fork, forced: true}}, f.steps...)
+		}
 	default:
 		if verdict.LossOf(res.Type) != verdict.LossNone && !p.r.opts.AcceptLoss {
 			f.blockers = []verdict.Blocker{{Clause: "loss", Why: "its repair salvages what it can and may lose names or attributes"}}
@@ -231,6 +237,14 @@ func (p *pass) inodeBlockers(ino ioctl.Ino, res kernel.Result, unsettledElsewher
 func (p *pass) findUnreadable(ctx context.Context, fs *verdict.FS) error {
 	for i := range p.groups {
 		g := &p.groups[i]
+		if errors.Is(g.rmapErr, witness.ErrStuck) {
+			// The kernel's own way of going on after a full batch loses records.
+			p.add(&finding{Finding: &Finding{
+				AtFault: string(verdict.Undecided), Severity: Warning, Outcome: Unsettled, HasAG: true, AGNo: g.agno,
+				Summary: fmt.Sprintf("the rmapbt of AG %d cannot be listed completely", g.agno), Reason: g.rmapErr.Error(),
+			}, order: orderNone})
+			continue
+		}
 		if g.rmapErr == nil || errors.Is(g.rmapErr, errTooMany) {
 			if g.rmapErr != nil {
 				p.add(&finding{Finding: &Finding{

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
 	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/scrub/live"
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/scrub/walk"
 	"github.com/scrubd/scrubd/shadow"
@@ -22,8 +24,9 @@ import (
 // this pass rest on was read in it. Repairs of one kind follow, and then
 // another pass, which is both their proof and the ground of the next.
 type pass struct {
-	r *run
-	n int // 1 for the first
+	r     *run
+	n     int       // 1 for the first
+	began time.Time // with room for the grain of ctimes
 
 	groups  []group
 	walk    *walk.Result
@@ -68,6 +71,9 @@ var (
 	}
 )
 
+// ctimeGrain is more than the clock of ctimes lags behind that of the process.
+const ctimeGrain = time.Second
+
 // check makes one pass up to its findings; nothing is repaired in it.
 func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 	geo, err := r.fs.RefreshGeometry(ctx)
@@ -75,7 +81,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 		return nil, err
 	}
 	p = &pass{
-		r: r, n: n, groups: make([]group, geo.AGCount),
+		r: r, n: n, began: time.Now().Add(-ctimeGrain), groups: make([]group, geo.AGCount),
 		inodeBad: make(map[ioctl.Ino][]kernel.Result), hidden: make(map[ioctl.Ino]ioctl.AGNumber),
 		fsmapBuf: ioctl.NewFSMapBuffer(fsmapBatch), freeBuf: ioctl.NewFSMapBuffer(fsmapBatch),
 	}
@@ -242,12 +248,44 @@ func (p *pass) settle(ctx context.Context) error {
 	if err := p.settler.SettleSpace(ctx, space); err != nil {
 		return fmt.Errorf("confirm free space: %w", err)
 	}
+	if err := p.proveLeaks(ctx, space); err != nil {
+		return fmt.Errorf("confirm lost space: %w", err)
+	}
 	for i := range p.groups {
 		g := &p.groups[i]
 		p.r.sum.Dropped += dropped(&g.candidates, func(c *confirm.Candidate) bool { return c.Status == confirm.Dropped })
 		p.r.sum.Dropped += dropped(&g.space, func(c *confirm.SpaceCandidate) bool { return c.Status == confirm.Dropped })
 	}
 	p.r.sum.ConfirmSeconds += time.Since(began).Seconds()
+	return nil
+}
+
+// proveLeaks looks at space that nobody owns and nobody has free in a moment
+// without transactions under way, where the tracepoints tell of one: it looks
+// the same in the middle of every allocation.
+func (p *pass) proveLeaks(ctx context.Context, space []*confirm.SpaceCandidate) (err error) {
+	drain := p.r.drain()
+	leaks := slices.DeleteFunc(slices.Clone(space), func(c *confirm.SpaceCandidate) bool {
+		return c.Status != confirm.Confirmed || c.Conflict != confirm.Neither
+	})
+	if len(leaks) == 0 || drain == nil {
+		return nil
+	}
+	dev := p.r.fs.Device()
+	intents, err := live.WatchIntents(unix.Major(dev), unix.Minor(dev))
+	if err != nil {
+		p.r.log.WithError(err).Info("lost space cannot be proven by tracepoints")
+		return nil
+	}
+	defer func() { err = errors.Join(err, intents.Close()) }()
+	for _, c := range leaks {
+		err := p.settler.ProveQuiet(ctx, c, func(ctx context.Context, agno ioctl.AGNumber, observe func() error) (bool, error) {
+			return intents.Quiet(ctx, agno, drain, observe)
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

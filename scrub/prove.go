@@ -15,7 +15,7 @@ import (
 type forks struct {
 	claims map[ioctl.AGNumber]*xfile.Array[shadow.Rmap]
 	exempt map[uint64]bool // inodes whose forks were rebuilt on purpose
-	taken  time.Time
+	since  time.Time       // the walk that read the claims began after it
 }
 
 func (f *forks) close() {
@@ -30,8 +30,8 @@ func (f *forks) close() {
 
 // takeForks takes the claims of every AG over from the pass: a rebuild of a
 // fork reads all AGs.
-func (p *pass) takeForks(due []*finding) (*forks, error) {
-	f := &forks{claims: make(map[ioctl.AGNumber]*xfile.Array[shadow.Rmap]), exempt: make(map[uint64]bool), taken: time.Now()}
+func (p *pass) takeForks(due []*finding) *forks {
+	f := &forks{claims: make(map[ioctl.AGNumber]*xfile.Array[shadow.Rmap]), exempt: make(map[uint64]bool), since: p.began}
 	for agno := range p.walk.Claims {
 		f.claims[ioctl.AGNumber(agno)] = p.walk.Claims[agno]
 		p.walk.Claims[agno] = nil
@@ -43,7 +43,7 @@ func (p *pass) takeForks(due []*finding) (*forks, error) {
 			}
 		}
 	}
-	return f, nil
+	return f
 }
 
 // proveForks compares the claims of this pass with those of before the
@@ -75,7 +75,7 @@ func (r *run) proveForks(ctx context.Context, p *pass, before *forks) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		gone, err := p.settler.LostSince(ino, before.taken, claimsOf(extents))
+		gone, err := p.settler.LostSince(ino, before.since, claimsOf(extents))
 		if err != nil {
 			return err
 		}

@@ -105,11 +105,11 @@ func (r *run) repairStep(ctx context.Context, id string, s step, f *Finding) err
 func (r *run) optimize(ctx context.Context, p *pass) error {
 	for _, results := range p.inodeBad {
 		for _, res := range results {
-			if res.Bad() || !res.Flags.Has(ioctl.ScrubPreen) {
-				continue
+			if res.Bad() || !res.Flags.Has(ioctl.ScrubPreen) || res.Type != ioctl.ScrubTypeINODE {
+				continue // of other types scrubd tidies up nothing
 			}
 			r.sum.OptimizationsPossible++
-			if r.mode < ModeOptimize || !r.coverage.Repair || r.left() || res.Type != ioctl.ScrubTypeINODE {
+			if r.mode < ModeOptimize || !r.coverage.Repair || r.left() {
 				continue
 			}
 			ok, err := r.optimizeInode(ctx, p, res)

@@ -239,9 +239,7 @@ func (r *run) step(ctx context.Context, p *pass, before **forks) (done bool, err
 		}
 		return true, nil //nolint:nilerr // without evidence nothing is repaired
 	}
-	if *before, err = p.takeForks(due); err != nil {
-		return false, err
-	}
+	*before = p.takeForks(due)
 	return false, r.repair(ctx, due, saved)
 }
 
@@ -323,7 +321,9 @@ func (r *run) name(ctx context.Context) error {
 	found, err := paths.Resolve(ctx, r.fs, inos)
 	if err != nil {
 		r.log.WithError(err).Warn("look up paths")
-		return ctx.Err()
+		if ctx.Err() != nil {
+			return err
+		}
 	}
 	for _, id := range r.order {
 		files := r.known[id].Files

@@ -78,11 +78,11 @@ func (s *Settler) stat(in *Inode) error {
 	n, err := s.fs.Bulkstat(&req, s.bulk)
 	switch {
 	case errors.Is(err, ioctl.ErrCorrupt):
-		in.State = verdict.OwnerUnreadable
-		return nil
+		n = 0 // the inode, or another one of its group, or the inobt
 	case err != nil:
 		return err
 	}
+	corrupt := err != nil
 	if n == 1 && s.bulk.Records()[0].Ino == in.Ino {
 		st := &s.bulk.Records()[0]
 		in.Gen, in.Mode, in.Sick = st.Gen, st.Mode, st.Sick
@@ -92,12 +92,16 @@ func (s *Settler) stat(in *Inode) error {
 		return nil
 	}
 	alive, err := s.allocated(in.Ino)
-	if err != nil {
+	switch {
+	case errors.Is(err, ioctl.ErrCorrupt):
+		in.State = verdict.OwnerUnknown
+	case err != nil:
 		return err
-	}
-	if alive {
+	case alive && corrupt:
+		in.State = verdict.OwnerUnloadable
+	case alive:
 		in.State = verdict.OwnerSilent
-	} else {
+	default:
 		in.State = verdict.OwnerDead
 	}
 	return nil
@@ -389,4 +393,14 @@ func (s *Settler) Fork(ino uint64, fork ioctl.Fork) ([]ioctl.BmapRecord, error) 
 		return nil, err
 	}
 	return slices.Clone(s.bmap.Records()), nil
+}
+
+// StateOf finds out what an owner is now.
+// Errors: those that end a run.
+func (s *Settler) StateOf(ino uint64) (verdict.OwnerState, error) {
+	in, err := s.look(ino)
+	if err != nil {
+		return verdict.OwnerUnknown, err
+	}
+	return in.State, nil
 }

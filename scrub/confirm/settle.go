@@ -281,7 +281,7 @@ func (s *Settler) lookAt(c *Candidate) (look, error) {
 	if err != nil {
 		return look{}, err
 	}
-	kernel, err := s.windowRecords(c)
+	kernel, err := s.windowRecords(c, inodes)
 	if errors.Is(err, ioctl.ErrCorrupt) {
 		return look{why: "the rmapbt cannot be read there"}, nil
 	}
@@ -308,8 +308,10 @@ func (s *Settler) readAll(inodes []*Inode, w Window, first bool) ([]view, error)
 }
 
 // windowRecords reads the rmapbt's records of the window, clipped to it, of
-// those owners that are in question.
-func (s *Settler) windowRecords(c *Candidate) ([]shadow.Rmap, error) {
+// those owners that are in question. Owners whose forks nobody can read (links,
+// special and private files, inodes on their way out) have no claims to hold
+// against their records.
+func (s *Settler) windowRecords(c *Candidate, inodes []*Inode) ([]shadow.Rmap, error) {
 	if c.Against != AgainstRmapbt {
 		return nil, nil
 	}
@@ -325,7 +327,7 @@ func (s *Settler) windowRecords(c *Candidate) ([]shadow.Rmap, error) {
 		if lo >= hi {
 			continue
 		}
-		if !s.concerns(c, &r) {
+		if !s.concerns(c, &r) || silent(inodes, r.Owner) {
 			continue
 		}
 		out = append(out, cut(r, lo, hi))
@@ -339,6 +341,12 @@ func (s *Settler) concerns(c *Candidate, r *shadow.Rmap) bool {
 		return r.Owner == shadow.OwnerFS || r.Owner == shadow.OwnerLog
 	}
 	return r.Offset&shadow.OffsetBmbtBlock == 0 && slices.Contains(c.Owners, r.Owner)
+}
+
+func silent(inodes []*Inode, owner uint64) bool {
+	return slices.ContainsFunc(inodes, func(in *Inode) bool {
+		return uint64(in.Ino) == owner && in.State == verdict.OwnerSilent
+	})
 }
 
 // judge compares both readings of the forks with the rmapbt window.
@@ -393,10 +401,10 @@ func (s *Settler) moved(in *Inode, before, after *view) string {
 		return ""
 	case verdict.OwnerUnknown:
 		s.forget(uint64(in.Ino))
-		return "its owner vanished during the look"
+		return "its owner could not be looked up"
 	case verdict.OwnerSilent:
 		s.forget(uint64(in.Ino)) // it may speak next time (inodegc)
-		return "the forks of its owner cannot be read from here"
+		return ""
 	default:
 		return ""
 	}

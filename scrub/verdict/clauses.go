@@ -42,6 +42,17 @@ type AG struct {
 	// OwnersUnscrubbed names inodes that the old rmapbt has as owners here and
 	// that did not pass a read-only INODE scrub.
 	OwnersUnscrubbed []string
+	// NoStaging: the rmapbt was read to its end and names no CoW staging.
+	NoStaging bool
+	// ForksUnproven names forks, of any inode that may own blocks here, whose
+	// mappings are not known to be in the rmapbt: those that could not be read
+	// and compared, and those of which the kernel's scrub complains. Links and
+	// special files are among these, and the blocks of forks' own btrees.
+	ForksUnproven []string
+	// ChunksUncovered names allocated inodes whose blocks the rmapbt does not
+	// have as inode chunks; ChunksCompared is false when that was not looked at.
+	ChunksUncovered []string
+	ChunksCompared  bool
 }
 
 // FS is what is known of the whole filesystem.
@@ -118,7 +129,8 @@ func block(b []Blocker, clause string, whys ...string) []Blocker {
 // ag; an empty list allows it. The clauses are those of the design rule: (a)
 // zapped or unread forks anywhere, (b) owners that failed an INODE scrub, (c)
 // open held, row 3 or unsettled disputes, (d) inode btrees of every AG, (e)
-// the AG's free space, (f) the reap rule.
+// the AG's free space, (f) the reap rule. The source clause is about what the
+// rebuild takes from the refcountbt.
 func MayRebuildRmapbt(fs *FS, ag *AG) []Blocker {
 	const target = ioctl.ScrubTypeRMAPBT
 	var b []Blocker
@@ -141,7 +153,26 @@ func MayRebuildRmapbt(fs *FS, ag *AG) []Blocker {
 	}
 	b = block(b, "e", ag.SpaceDisputes...)
 	b = block(b, "f", ag.Reaped...)
-	return b
+	return append(b, ag.stagingUnproven()...)
+}
+
+// stagingUnproven lists what stands against taking the AG's CoW staging from
+// its refcountbt, as a rebuild of the rmapbt does: staging that is not there is
+// freed while a writer fills it, and nothing but the rmapbt to be replaced
+// denies that. What the two say of shared data may differ; the rebuild does not
+// read that.
+func (ag *AG) stagingUnproven() []Blocker {
+	s, ok := ag.Scrubs[ioctl.ScrubTypeREFCNTBT]
+	const bad = ioctl.ScrubCorrupt | ioctl.ScrubIncomplete
+	switch {
+	case !ok || !s.Ran:
+		return []Blocker{{"source", fmt.Sprintf("the %s scrub of AG %d gave no verdict", ioctl.ScrubTypeREFCNTBT, ag.AGNo)}}
+	case s.Flags.Any(bad):
+		return []Blocker{{"source", fmt.Sprintf("the %s scrub of AG %d says %s", ioctl.ScrubTypeREFCNTBT, ag.AGNo, s.Flags)}}
+	case s.Flags.Any(ioctl.ScrubXCorrupt|ioctl.ScrubXFail) && !ag.NoStaging:
+		return []Blocker{{"source", fmt.Sprintf("there is copy-on-write staging in AG %d, and its refcountbt and rmapbt were not found to agree about it", ag.AGNo)}}
+	}
+	return nil
 }
 
 // RmapbtProven lists what stands against taking the rmapbt of ag as the source
@@ -161,12 +192,41 @@ func RmapbtProven(ag *AG, target ioctl.ScrubType) []Blocker {
 }
 
 // MayRebuildBnobt lists what stands against rebuilding the free space btrees
-// of ag from the gaps of its rmapbt.
+// of ag from the gaps of its rmapbt: everything that has no record there becomes
+// free space. What forks were seen to map has one (RmapbtProven); the blocks of
+// btrees, inodes and staging are vouched for by the scrubs of what they belong
+// to, and those of forks that cannot be read by these forks' scrubs.
 func MayRebuildBnobt(ag *AG) []Blocker {
-	b := RmapbtProven(ag, ioctl.ScrubTypeBNOBT)
+	const target = ioctl.ScrubTypeBNOBT
+	b := RmapbtProven(ag, target)
 	// AGF counters are wrong together with the bnobt; a corrupt AGF is another matter.
 	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !s.Ran || s.Flags.Has(ioctl.ScrubCorrupt) {
 		b = block(b, "source", fmt.Sprintf("the AGF of AG %d is not sound", ag.AGNo))
 	}
-	return b
+	for _, t := range []ioctl.ScrubType{
+		ioctl.ScrubTypeAGFL, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT,
+	} {
+		if why, ok := ag.Clean(t, target); !ok {
+			b = block(b, "source", why)
+		}
+	}
+	return block(b, "source", ag.ForksUnproven...)
+}
+
+// MayRebuildInobt lists what stands against rebuilding the inode btrees of ag
+// from the inode chunks that its rmapbt names (row 10): inodes in a chunk that
+// has no record there are gone afterwards, with all that they own.
+func MayRebuildInobt(ag *AG) []Blocker {
+	b := RmapbtProven(ag, ioctl.ScrubTypeINOBT)
+	corrupt := false
+	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT} {
+		corrupt = corrupt || ag.Scrubs[t].Flags.Has(ioctl.ScrubCorrupt)
+	}
+	if !corrupt {
+		b = block(b, "row 10", fmt.Sprintf("the inode btrees of AG %d are sound in themselves, and only disagree with another structure", ag.AGNo))
+	}
+	if !ag.ChunksCompared {
+		b = block(b, "row 10", fmt.Sprintf("the inode chunks of AG %d were not compared with the rmapbt", ag.AGNo))
+	}
+	return block(b, "row 10", ag.ChunksUncovered...)
 }

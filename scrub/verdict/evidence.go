@@ -52,6 +52,8 @@ const (
 	CountersMatchFork                 // nblocks == data + attr + bmbt blocks
 	CountersMatchForkMissing          // nblocks == that + the blocks that only the rmapbt still has
 	CountersMatchNeither
+	// CountersDoubted add up, and the kernel finds the inode corrupt all the same.
+	CountersDoubted
 )
 
 // String names the relation as a report does.
@@ -63,6 +65,8 @@ func (c Counters) String() string {
 		return "agree with the rmapbt"
 	case CountersMatchNeither:
 		return "agree with neither"
+	case CountersDoubted:
+		return "agree with the fork, but the kernel finds the inode itself corrupt"
 	default:
 		return "could not be judged"
 	}
@@ -78,6 +82,7 @@ const (
 	OwnerDead                         // no inobt record has it allocated
 	OwnerSilent                       // allocated, but its forks cannot be read by design
 	OwnerUnreadable                   // allocated, and a fork could not be read (EUCLEAN)
+	OwnerUnloadable                   // allocated, and the kernel refuses to load it
 	OwnerMetadata                     // not an inode
 )
 
@@ -97,6 +102,15 @@ type Inode struct {
 	UnreadableAttr bool
 }
 
+// fork returns what the kernel's scrub of one fork said, and whether it gave a
+// verdict.
+func (in *Inode) fork(attr bool) (ran bool, flags ioctl.ScrubFlags) {
+	if attr {
+		return in.AttrRan, in.AttrScrub
+	}
+	return in.DataRan, in.DataScrub
+}
+
 // Piece is one interval of AG blocks about which fork claims and rmapbt
 // differ. It is elementary: every witness says one and the same thing of all
 // its blocks.
@@ -110,10 +124,16 @@ type Piece struct {
 	Record       *shadow.Rmap // W2: what the rmapbt says that no fork does
 	Space        Space        // W4
 	// OtherClaims are further claims on these blocks, by forks or by known
-	// metadata (W6); Shared is what the refcountbt says of the record (W5).
+	// metadata (W6); OtherRecords what else the rmapbt has there.
 	OtherClaims  []shadow.Rmap
 	OtherRecords []shadow.Rmap
-	Shared       bool
+	// Shared is what the refcountbt says (W5): there are records of written data
+	// on the blocks, and all of them are marked as shared. The kernel marks a
+	// record if any of its blocks is, so that clear is certain and set is not.
+	Shared bool
+	// RefcountDenies: the kernel finds that the refcountbt of this AG does not
+	// count as many owners as the rmapbt has.
+	RefcountDenies bool
 }
 
 // End is the first block after the piece.
@@ -150,8 +170,8 @@ type Decision struct {
 	Reason string
 	// Critical marks blocks that a file uses and the bnobt calls free.
 	Critical bool
-	// LosesUnlessTrusted is set where an rmap that nobody denies may be the
-	// only trace of lost data: both ways out are a person's to choose.
+	// OnlyTrace is set on a held decision where an rmap that nobody denies may be
+	// the only trace of lost data: both ways out are a person's to choose.
 	OnlyTrace bool
 }
 

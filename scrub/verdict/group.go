@@ -181,19 +181,26 @@ func pieceAt(d *Difference, a *Around, start, count uint32) Piece {
 		p.OtherClaims = append(p.OtherClaims, clipped)
 	}
 	ownRecord := p.Record
+	shareable, shared := 0, 0
 	for i := range a.Records {
 		r := &a.Records[i]
 		if !covers(&r.Rmap, start, count) {
 			continue
 		}
+		if r.IsShareable() {
+			shareable++
+			if r.Shared {
+				shared++
+			}
+		}
 		clipped := clip(r.Rmap, start, count)
 		if ownRecord != nil && clipped == *ownRecord {
 			ownRecord = nil
-			p.Shared = p.Shared || r.Shared
 			continue
 		}
 		p.OtherRecords = append(p.OtherRecords, clipped)
 	}
+	p.Shared = shareable > 0 && shared == shareable
 	return p
 }
 

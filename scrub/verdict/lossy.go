@@ -5,12 +5,13 @@ import "github.com/scrubd/scrubd/ioctl"
 // Loss says what a repair of a type may cost.
 type Loss int
 
-// The classes. Rebuilds of the rmapbt are in none of them: they have clauses
-// of their own.
+// The classes.
 const (
 	// LossNone: recounts, and rebuilds from a source that is proven.
 	LossNone Loss = iota
-	// LossSalvage: the repair salvages, zaps or rewrites; only on request.
+	// LossSalvage: the repair salvages, zaps or rewrites; only on request. The
+	// rmapbt, whose rebuild frees what no fork claims, and the inode core, whose
+	// repair rewrites a witness, have clauses of their own besides.
 	LossSalvage
 	// LossUnknown: not judged yet; never automatic.
 	LossUnknown

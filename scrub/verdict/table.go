@@ -14,21 +14,21 @@ func Decide(d *Dispute) Decision {
 	if len(d.Pieces) == 0 {
 		return hold(0, "there is no evidence")
 	}
-	var decided Decision
-	for i := range d.Pieces {
-		one := decidePiece(d, &d.Pieces[i])
+	decided := decidePiece(d, &d.Pieces[0])
+	onlyTrace := decided.OnlyTrace
+	for i := range d.Pieces[1:] {
+		one := decidePiece(d, &d.Pieces[1+i])
+		onlyTrace = onlyTrace || one.OnlyTrace
 		switch {
-		case i == 0:
-			decided = one
 		case one.Held() && (!decided.Held() || one.Critical && !decided.Critical):
 			decided = one
 		case decided.Held():
-			decided.OnlyTrace = decided.OnlyTrace || one.OnlyTrace
 		case one.Action != decided.Action || one.Ino != decided.Ino || one.Attr != decided.Attr:
-			return hold(0, fmt.Sprintf("two structures would have to be rebuilt, %s and %s, each from the other",
+			decided = hold(0, fmt.Sprintf("two structures would have to be rebuilt, %s and %s, each from the other",
 				decided.AtFault, one.AtFault))
 		}
 	}
+	decided.OnlyTrace = onlyTrace && decided.Held()
 	return decided
 }
 
@@ -58,9 +58,6 @@ func decidePiece(d *Dispute, p *Piece) Decision {
 func decideMissing(d *Dispute, p *Piece) Decision {
 	if h, held := claimDoubted(d, p); held {
 		return h
-	}
-	if r := foreign(p.OtherRecords, p.Claim); r != nil {
-		return hold(9, fmt.Sprintf("the rmapbt gives the blocks of inode %d to %s instead", p.Claim.Owner, OwnerName(r.Owner)))
 	}
 	return blameRmapbt(1)
 }
@@ -101,19 +98,26 @@ func decideDiffering(d *Dispute, p *Piece) Decision {
 }
 
 // claimDoubted holds a piece whose claim is itself not beyond doubt: the
-// claiming inode's counters, the bnobt, or another fork speak against it.
+// claiming inode's counters, the bnobt, another owner of the blocks or the
+// refcountbt speak against it.
 func claimDoubted(d *Dispute, p *Piece) (Decision, bool) {
 	c := p.Claim
 	switch p.Space {
 	case SpaceFree:
-		h := hold(5, "a fork uses blocks that the bnobt calls free and the rmapbt does not know: no online repair is safe")
+		h := hold(5, "a fork uses blocks that the bnobt calls free and the rmapbt does not give to it: no online repair is safe")
 		h.Critical = true
 		return h, true
 	case SpaceUnknown:
 		return hold(5, "the bnobt could not be asked"), true
 	}
 	if o := foreign(p.OtherClaims, c); o != nil {
-		return hold(9, fmt.Sprintf("the blocks are claimed by inode %d and by %s", c.Owner, OwnerName(o.Owner))), true
+		return hold(9, fmt.Sprintf("the blocks are claimed by %s and by %s", OwnerName(c.Owner), OwnerName(o.Owner))), true
+	}
+	if r := foreign(p.OtherRecords, c); r != nil {
+		return hold(9, fmt.Sprintf("the rmapbt gives the blocks of %s to %s instead", OwnerName(c.Owner), OwnerName(r.Owner))), true
+	}
+	if why := p.sharingDoubted(); why != "" {
+		return hold(9, why), true
 	}
 	if !c.IsInode() {
 		return Decision{}, false // geometry claims need no counters
@@ -122,10 +126,7 @@ func claimDoubted(d *Dispute, p *Piece) (Decision, bool) {
 	if in.State != OwnerLive || in.Counters != CountersMatchFork {
 		return hold(1, fmt.Sprintf("the counters of inode %d %s", c.Owner, in.Counters)), true
 	}
-	ran, flags := in.DataRan, in.DataScrub
-	if c.Flags()&shadow.OffsetAttrFork != 0 {
-		ran, flags = in.AttrRan, in.AttrScrub
-	}
+	ran, flags := in.fork(c.Flags()&shadow.OffsetAttrFork != 0)
 	switch {
 	case !ran:
 		return hold(1, "the kernel's own check of the fork gave no verdict"), true
@@ -147,7 +148,7 @@ func decideExtra(d *Dispute, p *Piece) Decision {
 	if !r.IsInode() {
 		return hold(14, fmt.Sprintf("the record of %s is one that only the kernel can check", OwnerName(r.Owner)))
 	}
-	denied := Denied(p)
+	denied := d.Denied(p)
 	in := d.inode(r.Owner)
 	switch in.State {
 	case OwnerDead:
@@ -158,15 +159,37 @@ func decideExtra(d *Dispute, p *Piece) Decision {
 		h.OnlyTrace = true
 		return h
 	case OwnerUnreadable:
-		if denied {
-			return hold(16, fmt.Sprintf("the fork of inode %d cannot be read, and another witness denies this record of it", r.Owner))
-		}
-		return blameFork(16, in, r)
+		return decideUnreadable(p, in, denied)
+	case OwnerUnloadable:
+		h := hold(16, fmt.Sprintf("the kernel refuses to load inode %d: only a repair that rewrites the inode and empties its forks could go on, and offline repair does the same", r.Owner))
+		h.OnlyTrace = true
+		return h
 	case OwnerLive:
 		return decideExtraLive(p, in, denied)
 	default:
 		return hold(2, fmt.Sprintf("the forks of inode %d cannot be read from here", r.Owner))
 	}
+}
+
+// decideUnreadable is row 16: the fork that the record is of cannot be read.
+func decideUnreadable(p *Piece, in *Inode, denied bool) Decision {
+	attr := p.Record.Flags()&shadow.OffsetAttrFork != 0
+	ran, flags := in.fork(attr)
+	switch other := foreign(p.OtherRecords, p.Record); {
+	case denied:
+		return hold(16, fmt.Sprintf("the fork of inode %d cannot be read, and another witness denies this record of it", in.Ino))
+	case attr != in.UnreadableAttr:
+		// This fork was read and lacks the blocks; its counters cannot be told
+		// apart from those of the other one.
+		h := hold(16, fmt.Sprintf("the other fork of inode %d cannot be read, so that its counters do not tell whether this one lost the blocks", in.Ino))
+		h.OnlyTrace = true
+		return h
+	case other != nil:
+		return hold(16, fmt.Sprintf("the rmapbt gives the blocks to inode %d and to %s at once", in.Ino, OwnerName(other.Owner)))
+	case !ran || !flags.Has(ioctl.ScrubCorrupt):
+		return hold(16, fmt.Sprintf("the fork of inode %d cannot be read, and the kernel's own check of it does not find it corrupt", in.Ino))
+	}
+	return blameFork(16, in, p.Record)
 }
 
 func decideExtraLive(p *Piece, in *Inode, denied bool) Decision {
@@ -197,29 +220,100 @@ func blameFork(row int, in *Inode, r *shadow.Rmap) Decision {
 	return d
 }
 
-// Denied reports whether a second witness denies the piece's record (the reap
-// rule): the bnobt has the blocks free (W4), or another fork or known metadata
-// claims them (W6).
+// Denied reports whether a second witness denies the record of piece p (the
+// reap rule): the bnobt has the blocks free (W4), or another fork or known
+// metadata claims them (W6). Another record of the rmapbt is no second witness;
+// see mappedElsewhere for when it counts all the same.
 //
 // A claim that could share the blocks with the record denies it only where the
-// refcountbt does not say that they are shared: a lost clone leaves just that
-// picture, the other owner's claim and a record that the refcountbt bears out.
-func Denied(p *Piece) bool {
-	if p.Space == SpaceFree {
-		return true
-	}
-	if p.Claim != nil {
+// refcountbt does not bear the record out: where it does not have the blocks as
+// shared, or the kernel finds that it counts fewer owners than the rmapbt has.
+// A lost clone leaves just the other picture: the other owner's claim, and a
+// record that is counted.
+func (d *Dispute) Denied(p *Piece) bool {
+	if p.Space == SpaceFree || p.Claim != nil {
 		return true
 	}
 	for i := range p.OtherClaims {
 		o := &p.OtherClaims[i]
 		// The rmapbt saying twice what a fork says once loses nothing either.
 		twice := o.Owner == p.Record.Owner && o.Offset == p.Record.Offset
-		if twice || !o.IsShareable() || !p.Record.IsShareable() || !p.Shared {
+		if twice || !o.IsShareable() || !p.Record.IsShareable() || !p.Shared || p.RefcountDenies {
 			return true
 		}
 	}
-	return false
+	return d.mappedElsewhere(p)
+}
+
+// mappedElsewhere reports whether the record of p strayed onto blocks of
+// another owner: the rmapbt gives the blocks to somebody else too, and the fork
+// that the record names maps all of its offsets to other blocks, which are in
+// use and known to nobody but that fork.
+//
+// The first keeps blocks from being freed that no one else is known to own. The
+// second is the bnobt's word for the fork: the blocks of a mapping that was lost
+// with an inode write are free by now, or owned by somebody, be it the same
+// inode at another offset. Blocks in use that have no record at all are those
+// that the record was of before it strayed.
+func (d *Dispute) mappedElsewhere(p *Piece) bool {
+	if len(p.OtherClaims) == 0 && len(p.OtherRecords) == 0 {
+		return false
+	}
+	from := p.Record.FileOffset()
+	to := from + uint64(p.Count)
+	for at := from; at < to; {
+		next := at
+		for i := range d.Pieces {
+			o := &d.Pieces[i]
+			c := o.Claim
+			if c == nil || c.Owner != p.Record.Owner || (c.Flags()^p.Record.Flags())&shadow.OffsetAttrFork != 0 ||
+				o.Record != nil || o.Space != SpaceUsed || len(o.OtherClaims) > 0 || len(o.OtherRecords) > 0 {
+				continue
+			}
+			if c.FileOffset() <= at && at < c.FileOffset()+uint64(o.Count) {
+				next = c.FileOffset() + uint64(o.Count)
+			}
+		}
+		if next == at {
+			return false
+		}
+		at = next
+	}
+	return true
+}
+
+// sharingDoubted says why the claim of p cannot be taken for one of several
+// owners of its blocks, "" if it can or is the only one.
+//
+// A fork that went back in time (a lost inode write) claims blocks that another
+// file may own by now; both are data, and could share them as far as their kind
+// goes. The refcountbt decides: it has to have the blocks as shared, and if the
+// rmapbt has fewer owners than the forks, the kernel has to find the refcountbt
+// at odds with the rmapbt. Where it does not, these two agree with each other
+// and are against the claim.
+func (p *Piece) sharingDoubted() string {
+	if !p.Claim.IsShareable() {
+		return ""
+	}
+	claims, records := 1, 0
+	for i := range p.OtherClaims {
+		if o := &p.OtherClaims[i]; o.Owner != p.Claim.Owner || o.Offset != p.Claim.Offset {
+			claims++
+		}
+	}
+	if p.Record != nil {
+		records++
+	}
+	records += len(p.OtherRecords)
+	switch {
+	case claims > 1 && !p.Shared:
+		return fmt.Sprintf("the blocks are claimed by %s and by others, and the refcountbt does not have them as shared", OwnerName(p.Claim.Owner))
+	case claims > 1 && claims > records && !p.RefcountDenies:
+		return fmt.Sprintf("rmapbt and refcountbt agree that the blocks have fewer owners than claim them, %s among these", OwnerName(p.Claim.Owner))
+	case claims == 1 && p.Record != nil && p.Record.Owner != p.Claim.Owner && p.Shared && p.RefcountDenies:
+		return fmt.Sprintf("the refcountbt counts more owners of the blocks than %s, and the rmapbt names another one", OwnerName(p.Claim.Owner))
+	}
+	return ""
 }
 
 // foreign returns the first of others that cannot stand beside c on the same

@@ -1,0 +1,190 @@
+package verdict_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"pgregory.net/rapid"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// The reap rule: who counts as a second witness against a record.
+func TestDenied(t *testing.T) {
+	record := data(72, 8, alice, 16)
+	for _, c := range []struct {
+		name string
+		p    verdict.Piece
+		want bool
+	}{
+		{"nobody speaks", piece(nil, record), false},
+		{"free in the bnobt", piece(nil, record, free), true},
+		{"the bnobt could not be asked", piece(nil, record, unknownSpace), false},
+		{"claimed otherwise", piece(data(72, 8, bob, 0), record), true},
+		{"claimed as an attr block", piece(nil, record, alsoClaims(attr(data(72, 8, bob, 0)))), true},
+		{"claimed as an inode chunk, marked as shared", piece(nil, record, shared, alsoClaims(special(72, 8, shadow.OwnerInodes))), true},
+		{"said twice of the same owner", piece(nil, record, shared, alsoClaims(record)), true},
+
+		// W5, both ways: a claim that could share the blocks.
+		{"a possible sharer, not marked as shared", piece(nil, record, alsoClaims(data(72, 8, bob, 0))), true},
+		{"a sharer, marked as shared: a lost clone", piece(nil, record, shared, alsoClaims(data(72, 8, bob, 0))), false},
+		{"marked as shared, and the refcountbt counts fewer", piece(nil, record, shared, refcountDenies, alsoClaims(data(72, 8, bob, 0))), true},
+		{"the refcountbt complains, and nobody claims the blocks", piece(nil, record, refcountDenies), false},
+		{"an unwritten record is never shared", piece(nil, unwritten(record), shared, alsoClaims(data(72, 8, bob, 0))), true},
+		{"the same file at another offset, marked as shared", piece(nil, record, shared, alsoClaims(data(72, 8, alice, 0))), false},
+
+		// Another record is the same witness once more.
+		{"the rmapbt has a btree there too", piece(nil, record, alsoRecords(special(72, 8, shadow.OwnerAG))), false},
+		{"the rmapbt has staging there too", piece(nil, record, alsoRecords(special(72, 8, shadow.OwnerCoW))), false},
+		{"the rmapbt has a fork's btree there too", piece(nil, record, alsoRecords(flagged(special(72, 8, bob), shadow.OffsetBmbtBlock))), false},
+		{"the rmapbt has another inode there too", piece(nil, record, alsoRecords(data(72, 8, bob, 0))), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := dispute(pieces(c.p), inode(alice), inode(bob))
+			assert.Equal(t, c.want, d.Denied(&d.Pieces[0]))
+		})
+	}
+}
+
+// A record that strayed onto blocks with another owner is denied by the fork
+// that maps its offsets elsewhere, where the bnobt vouches for that.
+func TestDeniedMappedElsewhere(t *testing.T) {
+	stray := piece(nil, data(72, 8, alice, 16), alsoRecords(special(72, 8, shadow.OwnerCoW)))
+	home := piece(data(200, 8, alice, 16), nil)
+	with := func(p verdict.Piece, f ...func(*verdict.Piece)) verdict.Piece {
+		for _, change := range f {
+			change(&p)
+		}
+		return p
+	}
+	alone := stray
+	alone.OtherRecords = nil
+	strayAttr := piece(nil, attr(data(72, 8, alice, 16)), alsoRecords(special(72, 8, shadow.OwnerCoW)))
+	for _, c := range []struct {
+		name string
+		d    []verdict.Piece
+		want bool
+	}{
+		{"all offsets at home", pieces(stray, home), true},
+		{"in two parts", pieces(stray, piece(data(200, 4, alice, 16), nil), piece(data(300, 4, alice, 20), nil)), true},
+		{"in two parts, in the other order", pieces(piece(data(300, 4, alice, 20), nil), stray, piece(data(200, 4, alice, 16), nil)), true},
+		{"home is larger", pieces(stray, piece(data(200, 24, alice, 8), nil)), true},
+		{"an attr record and an attr home", pieces(strayAttr, piece(attr(data(200, 8, alice, 16)), nil)), true},
+		{"claimed and shared where it strayed to", pieces(with(alone, shared, alsoClaims(data(72, 8, bob, 0))), home), true},
+
+		{"nobody else is known to own the blocks", pieces(alone, home), false},
+		{"no home", pieces(stray), false},
+		{"the last offset has none", pieces(stray, piece(data(200, 7, alice, 16), nil)), false},
+		{"the first offset has none", pieces(stray, piece(data(200, 7, alice, 17), nil)), false},
+		{"a gap in the middle", pieces(stray, piece(data(200, 3, alice, 16), nil), piece(data(300, 4, alice, 20), nil)), false},
+		{"the other fork", pieces(stray, piece(attr(data(200, 8, alice, 16)), nil)), false},
+		{"another inode", pieces(stray, piece(data(200, 8, bob, 16), nil)), false},
+		{"home is free by now", pieces(stray, with(home, free)), false},
+		{"home could not be asked for", pieces(stray, with(home, unknownSpace)), false},
+		{"home is claimed by another", pieces(stray, with(home, alsoClaims(data(200, 8, bob, 0)))), false},
+		{"home has another record", pieces(stray, with(home, alsoRecords(data(200, 8, bob, 0)))), false},
+		// A lost inode write, after which the file had moved within its own blocks.
+		{"home is the same inode's at another offset", pieces(stray, piece(data(200, 8, alice, 16), data(200, 8, alice, 100))), false},
+		{"home has a record of nobody", pieces(stray, piece(data(200, 8, alice, 16), data(200, 8, ghost, 0))), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := dispute(c.d, inode(alice), inode(bob))
+			for i := range d.Pieces {
+				if p := &d.Pieces[i]; p.Start == 72 {
+					assert.Equal(t, c.want, d.Denied(p))
+				}
+			}
+		})
+	}
+}
+
+// genPiece draws a piece with any combination of what witnesses may say.
+func genPiece(t *rapid.T, at uint32) verdict.Piece {
+	mapping := func(label string) *shadow.Rmap {
+		r := rapid.SampledFrom([]*shadow.Rmap{
+			data(at, 4, alice, 0), data(at, 4, alice, 8), data(at, 4, bob, 0), data(at, 4, ghost, 0), data(at, 4, carol, 4),
+			special(at, 4, shadow.OwnerAG), special(at, 4, shadow.OwnerCoW), special(at, 4, shadow.OwnerFS), special(at, 4, shadow.OwnerInodes),
+		}).Draw(t, label)
+		if r.IsInode() {
+			r = flagged(r, rapid.SampledFrom([]uint64{0, 0, shadow.OffsetUnwritten, shadow.OffsetAttrFork}).Draw(t, label+" flags"))
+		}
+		return r
+	}
+	p := verdict.Piece{
+		Start: at, Count: 4,
+		Space:          rapid.SampledFrom([]verdict.Space{verdict.SpaceUsed, verdict.SpaceUsed, verdict.SpaceFree, verdict.SpaceUnknown}).Draw(t, "space"),
+		Shared:         rapid.Bool().Draw(t, "shared"),
+		RefcountDenies: rapid.Bool().Draw(t, "refcount denies"),
+	}
+	sides := rapid.IntRange(1, 3).Draw(t, "sides")
+	if sides&1 != 0 {
+		p.Claim = mapping("claim")
+	}
+	if sides&2 != 0 {
+		p.Record = mapping("record")
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "other claims") {
+		p.OtherClaims = append(p.OtherClaims, *mapping("other claim"))
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "other records") {
+		p.OtherRecords = append(p.OtherRecords, *mapping("other record"))
+	}
+	return p
+}
+
+func genInode(t *rapid.T, ino uint64) *verdict.Inode {
+	flags := rapid.SampledFrom([]ioctl.ScrubFlags{0, ioctl.ScrubCorrupt, ioctl.ScrubXCorrupt, ioctl.ScrubXCorrupt, ioctl.ScrubXFail})
+	return inode(ino, func(in *verdict.Inode) {
+		if rapid.Bool().Draw(t, "odd state") {
+			in.State = verdict.OwnerState(rapid.IntRange(0, int(verdict.OwnerMetadata)).Draw(t, "state"))
+			in.Counters = verdict.Counters(rapid.IntRange(0, int(verdict.CountersDoubted)).Draw(t, "counters"))
+		}
+		in.DataRan, in.AttrRan = rapid.Bool().Draw(t, "data ran"), rapid.Bool().Draw(t, "attr ran")
+		in.UnreadableAttr = rapid.Bool().Draw(t, "unreadable attr")
+		in.DataScrub, in.AttrScrub = flags.Draw(t, "data scrub"), flags.Draw(t, "attr scrub")
+	})
+}
+
+// Whatever the witnesses say: a rebuild of the rmapbt frees no block that is
+// allocated and that nobody else is known to own, and a fork is rebuilt only
+// towards what is undenied.
+func TestDecideNeverReapsUndenied(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var p []verdict.Piece
+		for i := range rapid.IntRange(1, 3).Draw(t, "pieces") {
+			p = append(p, genPiece(t, uint32(72+8*i)))
+		}
+		d := dispute(p, genInode(t, alice), genInode(t, bob), genInode(t, carol))
+		got := verdict.Decide(d)
+		for i := range p {
+			pc := &p[i]
+			switch got.Action {
+			case verdict.ActionRebuildRmapbt:
+				assert.NotEqual(t, verdict.SpaceUnknown, pc.Space, "unasked bnobt")
+				if pc.Claim == nil {
+					others := len(pc.OtherClaims) + len(pc.OtherRecords)
+					assert.True(t, pc.Space == verdict.SpaceFree || others > 0, "piece %d would be freed and nobody denies it", i)
+					assert.True(t, d.Denied(pc))
+				} else {
+					assert.Equal(t, verdict.SpaceUsed, pc.Space)
+					if pc.Claim.IsInode() {
+						in := d.Inodes[pc.Claim.Owner]
+						assert.Equal(t, verdict.OwnerLive, in.State)
+						assert.Equal(t, verdict.CountersMatchFork, in.Counters)
+					}
+				}
+			case verdict.ActionRebuildFork:
+				assert.Nil(t, pc.Claim)
+				assert.Equal(t, uint64(got.Ino), pc.Record.Owner)
+				assert.False(t, d.Denied(pc))
+				assert.Equal(t, verdict.SpaceUsed, pc.Space)
+			case verdict.ActionHold:
+				assert.NotEmpty(t, got.Reason)
+			case verdict.ActionRebuildBnobt:
+				assert.Fail(t, "no dispute between forks and rmapbt blames the bnobt")
+			}
+		}
+	})
+}
