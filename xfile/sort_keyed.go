@@ -18,28 +18,82 @@ const (
 )
 
 // sort sorts s with the whole team.
-func (k *keyedSort[T]) sort(s []T) error {
+func (k *keyedSort[T]) sort(s []T) error { return k.level(s, 0) }
+
+// level is sort after so many divisions.
+func (k *keyedSort[T]) level(s []T, depth int) error {
 	if len(s) < k.team.minShare {
 		return k.team.run(1, func(int) error { return k.start()(s) })
 	}
-	low, high, err := k.extremes(s)
-	if err != nil {
-		return err
+	var low, high uint64
+	if depth < guessDepth {
+		err := k.team.run(1, func(int) error {
+			low, high = k.guess(s)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if low == high {
+		var err error
+		if low, high, err = k.extremes(s); err != nil {
+			return err
+		}
 	}
 	if low == high {
 		return (&compareSort[T]{compare: k.compare, team: k.team}).sort(s)
 	}
-	shift := max(0, bits.Len64(high-low)-8)
-	bounds, err := partition(k.team, s, int((high-low)>>shift)+1, func(b []T, out *[classBatch]uint8) {
+	r := newRuler(low, high, 8)
+	bounds, err := partition(k.team, s, r.last+1, func(b []T, out *[classBatch]uint8) {
 		for i := range b {
-			out[i&(classBatch-1)] = uint8((k.key(&b[i]) - low) >> shift)
+			out[i&(classBatch-1)] = uint8(r.class(k.key(&b[i])))
 		}
 	}, false)
 	if err != nil {
 		return err
 	}
-	return sortParts(k.team, s, spans(bounds, 1), k.team.bigKeyed, k.sort, k.start)
+	whole := func(part []T) error { return k.level(part, depth+1) }
+	return sortParts(k.team, s, spans(bounds, 1), k.team.bigKeyed, whole, k.start)
 }
+
+// ruler divides a range of keys into equal classes; what lies outside of the
+// range is in the first or last class.
+type ruler struct {
+	low   uint64
+	shift int
+	last  int // the highest class
+}
+
+// newRuler returns the ruler of up to 1<<width classes from low to high, two at
+// least if they differ.
+func newRuler(low, high uint64, width int) ruler {
+	shift := max(0, bits.Len64(high-low)-width)
+	return ruler{low, shift, int((high - low) >> shift)}
+}
+
+func (r *ruler) class(key uint64) int {
+	return int(min((max(key, r.low)-r.low)>>(r.shift&63), uint64(r.last)))
+}
+
+// guess returns the lowest and highest of some keys of s. That is enough for a
+// ruler and saves a pass; it is tried guessDepth times, lest strange keys make
+// divisions that divide nearly nothing.
+func (k *keyedSort[T]) guess(s []T) (low, high uint64) {
+	low = ^uint64(0)
+	for i := range guesses {
+		key := k.key(&s[share(len(s), i, guesses)])
+		low, high = min(low, key), max(high, key)
+	}
+	return low, high
+}
+
+const (
+	guesses    = 512
+	guessDepth = 3
+	// guessMin is from how many records on one worker guesses.
+	guessMin = 16 * guesses
+)
 
 // extremes returns the lowest and the highest key of s.
 func (k *keyedSort[T]) extremes(s []T) (low, high uint64, err error) {
@@ -88,7 +142,7 @@ type digit struct {
 }
 
 // sort sorts s by the bits of the key that differ in it, most significant
-// first. Every level takes at least two bits, or ends.
+// first. Every level without a guess takes at least two bits, or ends.
 func (w *keyedWorker[T]) sort(s []T, depth int) error {
 	if len(s) <= smallKeyed {
 		w.insert(s)
@@ -97,25 +151,30 @@ func (w *keyedWorker[T]) sort(s []T, depth int) error {
 	if w.team.stopped() {
 		return w.team.err()
 	}
-	low, high := ^uint64(0), uint64(0)
-	for i := range s {
-		key := w.key(&s[i])
-		low, high = min(low, key), max(high, key)
+	var low, high uint64
+	if len(s) >= guessMin && depth < guessDepth {
+		low, high = w.guess(s)
+	}
+	if low == high {
+		low, high = ^uint64(0), 0
+		for i := range s {
+			key := w.key(&s[i])
+			low, high = min(low, key), max(high, key)
+		}
 	}
 	if low == high {
 		return introsort(w.team, s, w.compare)
 	}
-	width := min(max(bits.Len(uint(len(s)))-4, 2), digitBits)
-	shift := max(0, bits.Len64(high-low)-width)
 	if depth == len(w.digits) {
 		w.digits = append(w.digits, new(digit))
 	}
 	d := w.digits[depth]
-	if !w.spread(s, d, low, shift, int((high-low)>>shift)+1) {
+	r := newRuler(low, high, min(max(bits.Len(uint(len(s)))-4, 2), digitBits))
+	if !w.spread(s, d, r) {
 		return ErrOrder
 	}
 	begin := int32(0)
-	for _, end := range d.end[:int((high-low)>>shift)+1] {
+	for _, end := range d.end[:r.last+1] {
 		if end-begin > 1 {
 			if err := w.sort(s[begin:end], depth+1); err != nil {
 				return err
@@ -126,32 +185,29 @@ func (w *keyedWorker[T]) sort(s []T, depth int) error {
 	return nil
 }
 
-// spread swaps the records of s into n buckets, and leaves their ends in d. It
+// spread swaps the records of s to their classes, and leaves their ends in d. It
 // says false if the key of a record changed between two calls.
-func (w *keyedWorker[T]) spread(s []T, d *digit, low uint64, shift, n int) bool {
+func (w *keyedWorker[T]) spread(s []T, d *digit, r ruler) bool {
 	const mask = 1<<digitBits - 1
 	head, end := &d.head, &d.end
-	clear(head[:n])
+	clear(head[:r.last+1])
 	for i := range s {
-		head[(w.key(&s[i])-low)>>shift&mask]++
+		head[r.class(w.key(&s[i]))&mask]++
 	}
 	at := int32(0)
-	for b := range n {
-		count := head[b]
-		head[b] = at
+	for c := range r.last + 1 {
+		count := head[c]
+		head[c] = at
 		at += count
-		end[b] = at
-	}
-	if int(at) != len(s) {
-		return false
+		end[c] = at
 	}
 	for placed := 0; placed < len(s); {
 		was := placed
-		for b := range n {
+		for c := range r.last + 1 {
 			// Each step puts one record in place; what it brings to i comes
 			// to its turn in the next round.
-			for i, last := head[b], end[b]; i < last; i++ {
-				to := (w.key(&s[i]) - low) >> shift & mask
+			for i, last := head[c], end[c]; i < last; i++ {
+				to := r.class(w.key(&s[i])) & mask
 				j := head[to]
 				if j >= end[to] {
 					continue
