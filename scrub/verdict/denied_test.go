@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/scrubd/scrubd/ioctl"
@@ -116,7 +117,7 @@ func genPiece(t *rapid.T, at uint32) verdict.Piece {
 		Start: at, Count: 4,
 		Space:          rapid.SampledFrom([]verdict.Space{verdict.SpaceUsed, verdict.SpaceUsed, verdict.SpaceFree, verdict.SpaceUnknown}).Draw(t, "space"),
 		Shared:         rapid.Bool().Draw(t, "shared"),
-		RefcountDenies: rapid.Bool().Draw(t, "refcount denies"),
+		RefcountDenies: rapid.IntRange(0, 3).Draw(t, "refcount denies") == 3,
 	}
 	sides := rapid.IntRange(1, 3).Draw(t, "sides")
 	if sides&1 != 0 {
@@ -125,66 +126,171 @@ func genPiece(t *rapid.T, at uint32) verdict.Piece {
 	if sides&2 != 0 {
 		p.Record = mapping("record")
 	}
-	for range rapid.IntRange(0, 2).Draw(t, "other claims") {
+	few := rapid.SampledFrom([]int{0, 0, 0, 1, 1, 2})
+	for range few.Draw(t, "other claims") {
 		p.OtherClaims = append(p.OtherClaims, *mapping("other claim"))
 	}
-	for range rapid.IntRange(0, 2).Draw(t, "other records") {
+	for range few.Draw(t, "other records") {
 		p.OtherRecords = append(p.OtherRecords, *mapping("other record"))
 	}
 	return p
 }
 
 func genInode(t *rapid.T, ino uint64) *verdict.Inode {
-	flags := rapid.SampledFrom([]ioctl.ScrubFlags{0, ioctl.ScrubCorrupt, ioctl.ScrubXCorrupt, ioctl.ScrubXCorrupt, ioctl.ScrubXFail})
+	flags := rapid.SampledFrom([]ioctl.ScrubFlags{
+		ioctl.ScrubXCorrupt, ioctl.ScrubXCorrupt, ioctl.ScrubXCorrupt, ioctl.ScrubXCorrupt, 0, ioctl.ScrubCorrupt, ioctl.ScrubXFail,
+	})
+	mostly := func(label string) bool { return rapid.IntRange(0, 9).Draw(t, label) > 0 }
 	return inode(ino, func(in *verdict.Inode) {
-		if rapid.Bool().Draw(t, "odd state") {
+		if !mostly("live") {
 			in.State = verdict.OwnerState(rapid.IntRange(0, int(verdict.OwnerMetadata)).Draw(t, "state"))
+		}
+		if rapid.Bool().Draw(t, "counters differ") {
 			in.Counters = verdict.Counters(rapid.IntRange(0, int(verdict.CountersDoubted)).Draw(t, "counters"))
 		}
-		in.DataRan, in.AttrRan = rapid.Bool().Draw(t, "data ran"), rapid.Bool().Draw(t, "attr ran")
+		in.DataRan, in.AttrRan = mostly("data ran"), mostly("attr ran")
 		in.UnreadableAttr = rapid.Bool().Draw(t, "unreadable attr")
 		in.DataScrub, in.AttrScrub = flags.Draw(t, "data scrub"), flags.Draw(t, "attr scrub")
 	})
 }
 
-// Whatever the witnesses say: a rebuild of the rmapbt frees no block that is
-// allocated and that nobody else is known to own, and a fork is rebuilt only
-// towards what is undenied.
-func TestDecideNeverReapsUndenied(t *testing.T) {
+// harm says in what way a decision could cost something that no witness
+// supports, "" if in none.
+func harm(d *verdict.Dispute, got *verdict.Decision) string {
+	for i := range d.Pieces {
+		p := &d.Pieces[i]
+		switch got.Action {
+		case verdict.ActionRebuildRmapbt:
+			if why := harmOfRmapbt(d, p); why != "" {
+				return why
+			}
+		case verdict.ActionRebuildFork:
+			switch {
+			case p.Claim != nil || p.Record == nil || uint64(got.Ino) != p.Record.Owner:
+				return "the fork would change in what it has"
+			case d.Denied(p) || p.Space != verdict.SpaceUsed:
+				return "the fork would get blocks that are denied"
+			case got.Attr != (p.Record.Flags()&shadow.OffsetAttrFork != 0):
+				return "the wrong fork"
+			case d.Inodes[p.Record.Owner].State == verdict.OwnerLive && d.Inodes[p.Record.Owner].Counters != verdict.CountersMatchForkMissing:
+				return "the inode's counters do not want these blocks"
+			}
+		case verdict.ActionHold:
+			if got.Reason == "" {
+				return "held without a reason"
+			}
+		case verdict.ActionRebuildBnobt:
+			return "no dispute between forks and rmapbt blames the bnobt"
+		}
+	}
+	return ""
+}
+
+func harmOfRmapbt(d *verdict.Dispute, p *verdict.Piece) string {
+	if p.Space == verdict.SpaceUnknown {
+		return "the bnobt was not asked"
+	}
+	if p.Claim == nil {
+		switch others := len(p.OtherClaims) + len(p.OtherRecords); {
+		case !d.Denied(p):
+			return "an undenied record would go"
+		case p.Space == verdict.SpaceUsed && others == 0:
+			return "allocated blocks would be freed that nobody else is known to own"
+		case wants(d.Inodes[p.Record.Owner]):
+			return "the inode's counters want these blocks"
+		}
+		return ""
+	}
+	if p.Space == verdict.SpaceFree {
+		return "the kernel would refuse: a claim on free blocks"
+	}
+	if in := d.Inodes[p.Claim.Owner]; p.Claim.IsInode() && (in.State != verdict.OwnerLive || in.Counters != verdict.CountersMatchFork) {
+		return "the claimant is in doubt"
+	}
+	if p.Record != nil && p.Record.Owner == p.Claim.Owner &&
+		p.Claim.Flags()&shadow.OffsetUnwritten != 0 && p.Record.Flags()&shadow.OffsetUnwritten == 0 {
+		return "the only word that data was written would go"
+	}
+	for i := range p.OtherClaims {
+		o := &p.OtherClaims[i]
+		if (!o.IsShareable() || !p.Claim.IsShareable() || !p.Shared) && (o.Owner != p.Claim.Owner || o.Offset != p.Claim.Offset) {
+			return "a cross-link would be made good"
+		}
+	}
+	return ""
+}
+
+// wants tells whether an inode's counters count blocks that its forks lack.
+func wants(in *verdict.Inode) bool {
+	return in != nil && in.State == verdict.OwnerLive && in.Counters == verdict.CountersMatchForkMissing
+}
+
+// Whatever the witnesses say of one piece: a rebuild of the rmapbt frees no
+// block that is allocated and that nobody else is known to own, and a fork is
+// rebuilt only towards what its counters want and nobody denies.
+func TestDecideDoesNoHarm(t *testing.T) {
+	none := []*shadow.Rmap{nil}
+	claims := append(none, data(72, 4, alice, 0), unwritten(data(72, 4, alice, 0)), attr(data(72, 4, alice, 0)), data(72, 4, bob, 0))
+	records := append(none, data(72, 4, alice, 0), data(72, 4, alice, 8), unwritten(data(72, 4, alice, 0)),
+		attr(data(72, 4, alice, 0)), data(72, 4, bob, 0), data(72, 4, ghost, 0), special(72, 4, shadow.OwnerCoW))
+	otherClaims := append(none, data(72, 4, carol, 0), attr(data(72, 4, carol, 0)), data(72, 4, alice, 8), special(72, 4, shadow.OwnerInodes))
+	otherRecords := append(none, data(72, 4, carol, 0), unwritten(data(72, 4, carol, 0)), special(72, 4, shadow.OwnerAG))
+	made := make(map[verdict.Action]int)
+	check := func(p verdict.Piece, in *verdict.Inode) {
+		d := dispute(pieces(p), in, inode(bob), inode(carol))
+		got := verdict.Decide(d)
+		made[got.Action]++
+		if why := harm(d, &got); why != "" {
+			t.Fatalf("%s: piece %+v, claim %v, record %v, inode %+v: %+v", why, p, p.Claim, p.Record, in, got)
+		}
+	}
+	for _, in := range allInodes() {
+		for _, claim := range claims {
+			for _, record := range records {
+				for _, oc := range otherClaims {
+					for _, or := range otherRecords {
+						for bits := range 12 {
+							p := piece(claim, record)
+							p.Space, p.Shared, p.RefcountDenies = verdict.Space(bits%3), bits/3&1 != 0, bits/6 != 0
+							if oc != nil {
+								p.OtherClaims = []shadow.Rmap{*oc}
+							}
+							if or != nil {
+								p.OtherRecords = []shadow.Rmap{*or}
+							}
+							check(p, in)
+						}
+					}
+				}
+			}
+		}
+	}
+	assert.Greater(t, made[verdict.ActionRebuildRmapbt], 1000)
+	assert.Greater(t, made[verdict.ActionRebuildFork], 100)
+}
+
+// allInodes are the ways in which the inode in question may be.
+func allInodes() (out []*verdict.Inode) {
+	for _, state := range []verdict.OwnerState{verdict.OwnerLive, verdict.OwnerDead, verdict.OwnerSilent, verdict.OwnerUnreadable, verdict.OwnerUnloadable} {
+		for c := verdict.CountersUnknown; c <= verdict.CountersDoubted; c++ {
+			for _, flags := range []ioctl.ScrubFlags{ioctl.ScrubXCorrupt, ioctl.ScrubCorrupt, 0} {
+				out = append(out, inode(alice, is(state), counters(c), scrubbed(flags)))
+			}
+		}
+	}
+	out = append(out, inode(alice, unscrubbed), inode(alice, is(verdict.OwnerUnreadable), scrubbed(ioctl.ScrubCorrupt), attrLost))
+	return out
+}
+
+// And so it is with several pieces, which are decided together.
+func TestDecideTogetherDoesNoHarm(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p []verdict.Piece
-		for i := range rapid.IntRange(1, 3).Draw(t, "pieces") {
+		for i := range rapid.IntRange(2, 3).Draw(t, "pieces") {
 			p = append(p, genPiece(t, uint32(72+8*i)))
 		}
 		d := dispute(p, genInode(t, alice), genInode(t, bob), genInode(t, carol))
 		got := verdict.Decide(d)
-		for i := range p {
-			pc := &p[i]
-			switch got.Action {
-			case verdict.ActionRebuildRmapbt:
-				assert.NotEqual(t, verdict.SpaceUnknown, pc.Space, "unasked bnobt")
-				if pc.Claim == nil {
-					others := len(pc.OtherClaims) + len(pc.OtherRecords)
-					assert.True(t, pc.Space == verdict.SpaceFree || others > 0, "piece %d would be freed and nobody denies it", i)
-					assert.True(t, d.Denied(pc))
-				} else {
-					assert.Equal(t, verdict.SpaceUsed, pc.Space)
-					if pc.Claim.IsInode() {
-						in := d.Inodes[pc.Claim.Owner]
-						assert.Equal(t, verdict.OwnerLive, in.State)
-						assert.Equal(t, verdict.CountersMatchFork, in.Counters)
-					}
-				}
-			case verdict.ActionRebuildFork:
-				assert.Nil(t, pc.Claim)
-				assert.Equal(t, uint64(got.Ino), pc.Record.Owner)
-				assert.False(t, d.Denied(pc))
-				assert.Equal(t, verdict.SpaceUsed, pc.Space)
-			case verdict.ActionHold:
-				assert.NotEmpty(t, got.Reason)
-			case verdict.ActionRebuildBnobt:
-				assert.Fail(t, "no dispute between forks and rmapbt blames the bnobt")
-			}
-		}
+		require.Empty(t, harm(d, &got), "%+v", got)
 	})
 }

@@ -265,6 +265,8 @@ func TestRow9(t *testing.T) {
 		{"one claim and one record of two that the refcountbt counts",
 			dispute(pieces(piece(claim, data(72, 8, bob, 0), shared, refcountDenies)), inode(alice), inode(bob)),
 			held(9, "counts more owners")},
+		{"the refcountbt is at odds with the rmapbt elsewhere",
+			dispute(pieces(piece(claim, data(72, 8, bob, 0), refcountDenies)), inode(alice), inode(bob)), rebuildsRmapbt(1)},
 		{"part of the record is shared, these blocks are not",
 			dispute(pieces(piece(claim, data(72, 8, bob, 0), shared)), inode(alice), inode(bob)), rebuildsRmapbt(1)},
 	})
