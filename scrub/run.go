@@ -311,8 +311,12 @@ func (r *run) due(p *pass) []*finding {
 func (r *run) name(ctx context.Context) error {
 	inos := make(map[ioctl.Ino]ioctl.Gen)
 	for _, id := range r.order {
-		for _, f := range r.known[id].Files {
-			inos[f.Ino] = f.Gen
+		files := r.known[id].Files
+		for i := range files {
+			if files[i].Gen == 0 {
+				files[i].Gen = r.genOf(files[i].Ino)
+			}
+			inos[files[i].Ino] = files[i].Gen
 		}
 	}
 	if len(inos) == 0 {
@@ -335,6 +339,17 @@ func (r *run) name(ctx context.Context) error {
 		r.publish(r.known[id])
 	}
 	return nil
+}
+
+// genOf is the generation of an inode that was only met as an owner, 0 when it
+// is not in use.
+func (r *run) genOf(ino ioctl.Ino) ioctl.Gen {
+	buf := ioctl.NewBulkstatBuffer(1)
+	n, err := r.fs.Bulkstat(&ioctl.BulkRequest{Ino: ino, Limit: 1}, buf)
+	if err != nil || n == 0 || buf.Records()[0].Ino != ino {
+		return 0
+	}
+	return buf.Records()[0].Gen
 }
 
 func uuidString(u [16]byte) string {

@@ -96,7 +96,12 @@ func (p *pass) findClaims() {
 			}
 			for j := range c.Diffs {
 				d := &c.Diffs[j].Claim
-				f.Extents = append(f.Extents, Extent{g.agno, ioctl.AGBlock(d.StartBlock), d.BlockCount})
+				if j == 1 && c.Against == confirm.AgainstForks {
+					f.Witnesses = append(f.Witnesses, Witness{"other fork", "maps " + describe(d)})
+				}
+				if ext := (Extent{g.agno, ioctl.AGBlock(d.StartBlock), d.BlockCount}); !slices.Contains(f.Extents, ext) {
+					f.Extents = append(f.Extents, ext)
+				}
 				f.Files = addFile(f.Files, ioctl.Ino(d.Owner), 0)
 			}
 			p.add(f)
