@@ -135,7 +135,7 @@ func classifyKey(s []item, out *[classBatch]uint8) {
 func TestSortLarge(t *testing.T) {
 	old := runtime.GOMAXPROCS(3)
 	defer runtime.GOMAXPROCS(old)
-	const n = 700_000
+	const n = 400_000
 	for name, block := range map[string]func(i int) uint32{
 		"random": func(int) uint32 { return rand.Uint32() },
 		"skewed": func(int) uint32 { return uint32(math.Exp(rand.Float64() * 22)) },
@@ -191,7 +191,7 @@ func requireRecords[T comparable](t *testing.T, want []T, a *Array[T]) {
 func TestSortCancelled(t *testing.T) {
 	old := runtime.GOMAXPROCS(4)
 	defer runtime.GOMAXPROCS(old)
-	const n = 400_000
+	const n = 150_000
 	a := newTestArray[word](t, Options{Name: "cancelled"})
 	rng := rand.New(rand.NewPCG(7, 7))
 	want := make([]word, n)
