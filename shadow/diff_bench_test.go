@@ -30,6 +30,8 @@ func benchRmaps(n, shared int) []Rmap {
 
 const benchDiffRecords = 10_000_000
 
+// BenchmarkDiff counts the records of the kernel's side, by processor time: the
+// claims have as many, or more.
 func BenchmarkDiff(b *testing.B) {
 	for _, c := range []struct {
 		name   string
@@ -44,19 +46,21 @@ func BenchmarkDiff(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			kernel := benchRmaps(benchDiffRecords, c.shared)
 			claims := c.change(kernel)
-			b.ReportAllocs()
-			b.ResetTimer()
 			found := 0
 			for b.Loop() {
-				found = 0
-				for _, err := range Diff(batches(claims, 2048), batches(kernel, 2048)) {
-					if err != nil {
-						b.Fatal(err)
+				t := contest(b, 3, func() func() {
+					return func() {
+						found = 0
+						for _, err := range Diff(batches(claims, 2048), batches(kernel, 2048)) {
+							if err != nil {
+								b.Fatal(err)
+							}
+							found++
+						}
 					}
-					found++
-				}
+				})
+				b.ReportMetric(benchDiffRecords/t[0].Seconds()/1e6, "Mrecords/s")
 			}
-			b.ReportMetric(float64(len(kernel))*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mpairs/s")
 			b.ReportMetric(float64(found), "differences")
 		})
 	}

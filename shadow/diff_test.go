@@ -112,7 +112,7 @@ func twinDiff(claims, kernel []Rmap) []Difference {
 			func(a, b line) bool { return a.owner == b.owner && a.place<<3 == b.place<<3 },
 			func(a, b line) bool { return a.owner == b.owner && a.place>>61 == b.place>>61 },
 			func(a, b line) bool { return a.owner == b.owner },
-			func(a, b line) bool { return true },
+			func(_, _ line) bool { return true },
 		} {
 			for i := 0; i < len(only[0]); i++ {
 				j := slices.IndexFunc(only[1], func(k line) bool { return fits(only[0][i], k) })
@@ -283,50 +283,61 @@ func TestDiffCases(t *testing.T) {
 		want           []string
 	}{
 		"a tail that the kernel does not map": {
-			[]Rmap{{0, 20, a, 5}}, []Rmap{{0, 12, a, 5}},
+			[]Rmap{{0, 20, a, 5}},
+			[]Rmap{{0, 12, a, 5}},
 			[]string{"missing (length): claimed [12,20) inode 131 offset 17"},
 		},
 		"the same tail after cancelled heads": {
-			[]Rmap{{0, 12, a, 5}, {12, 8, a, 17}}, []Rmap{{0, 12, a, 5}},
+			[]Rmap{{0, 12, a, 5}, {12, 8, a, 17}},
+			[]Rmap{{0, 12, a, 5}},
 			[]string{"missing (length): claimed [12,20) inode 131 offset 17"},
 		},
 		"the same tail behind another record": {
-			[]Rmap{{0, 12, b, 5}, {12, 1, a, 5}, {12, 8, b, 17}}, []Rmap{{0, 12, b, 5}, {12, 1, a, 5}},
+			[]Rmap{{0, 12, b, 5}, {12, 1, a, 5}, {12, 8, b, 17}},
+			[]Rmap{{0, 12, b, 5}, {12, 1, a, 5}},
 			[]string{"missing (length): claimed [12,20) inode 132 offset 17"},
 		},
 		"a lost record": {
-			[]Rmap{{0, 12, a, 5}, {13, 7, a, 18}}, []Rmap{{0, 12, a, 5}},
+			[]Rmap{{0, 12, a, 5}, {13, 7, a, 18}},
+			[]Rmap{{0, 12, a, 5}},
 			[]string{"missing: claimed [13,20) inode 131 offset 18"},
 		},
 		"owner": {
-			[]Rmap{{0, 8, a, 0}, {8, 8, b, 0}}, []Rmap{{0, 8, a, 0}, {8, 8, 999, 0}},
+			[]Rmap{{0, 8, a, 0}, {8, 8, b, 0}},
+			[]Rmap{{0, 8, a, 0}, {8, 8, 999, 0}},
 			[]string{"owner: claimed [8,16) inode 132 offset 0: kernel has [8,16) inode 999 offset 0"},
 		},
 		"offset": {
-			[]Rmap{{0, 8, a, 0}}, []Rmap{{0, 8, a, 64}},
+			[]Rmap{{0, 8, a, 0}},
+			[]Rmap{{0, 8, a, 64}},
 			[]string{"offset: claimed [0,8) inode 131 offset 0: kernel has [0,8) inode 131 offset 64"},
 		},
 		"flags": {
-			[]Rmap{{0, 8, a, 0}}, []Rmap{{0, 8, a, OffsetUnwritten}},
+			[]Rmap{{0, 8, a, 0}},
+			[]Rmap{{0, 8, a, OffsetUnwritten}},
 			[]string{"flags: claimed [0,8) inode 131 offset 0: kernel has [0,8) inode 131 offset 0 unwritten"},
 		},
 		"an offset where there is none": {
 			[]Rmap{{0, 1, OwnerFS, 0}}, []Rmap{{0, 1, OwnerFS, 7}}, nil,
 		},
 		"one record over many": {
-			[]Rmap{{0, 4, a, 0}, {4, 4, b, 0}, {8, 4, a, 8}}, []Rmap{{0, 12, a, 0}},
+			[]Rmap{{0, 4, a, 0}, {4, 4, b, 0}, {8, 4, a, 8}},
+			[]Rmap{{0, 12, a, 0}},
 			[]string{"owner: claimed [4,8) inode 132 offset 0: kernel has [4,8) inode 131 offset 4"},
 		},
 		"two identical rmaps": {
-			[]Rmap{{0, 4, a, 0}}, []Rmap{{0, 4, a, 0}, {0, 4, a, 0}},
+			[]Rmap{{0, 4, a, 0}},
+			[]Rmap{{0, 4, a, 0}, {0, 4, a, 0}},
 			[]string{"duplicate: kernel has [0,4) inode 131 offset 0"},
 		},
 		"duplicates on both sides": {
-			[]Rmap{{0, 4, a, 0}, {2, 4, a, 2}}, []Rmap{{0, 4, a, 0}, {2, 4, a, 2}},
+			[]Rmap{{0, 4, a, 0}, {2, 4, a, 2}},
+			[]Rmap{{0, 4, a, 0}, {2, 4, a, 2}},
 			[]string{"duplicate: claimed [2,4) inode 131 offset 2", "duplicate: kernel has [2,4) inode 131 offset 2"},
 		},
 		"all blocks there are": {
-			[]Rmap{{0, 1<<32 - 1, a, 0}}, []Rmap{{0, 1, b, 0}},
+			[]Rmap{{0, 1<<32 - 1, a, 0}},
+			[]Rmap{{0, 1, b, 0}},
 			[]string{
 				"owner: claimed [0,1) inode 131 offset 0: kernel has [0,1) inode 132 offset 0",
 				"missing: claimed [1,4294967295) inode 131 offset 1",
@@ -359,15 +370,15 @@ func TestDiffErrors(t *testing.T) {
 	} {
 		for _, other := range [][]Rmap{nil, good, {{9, 1, 7, 0}}} {
 			_, err := collect(Diff(c.bad, batches(other, 2)))
-			assert.ErrorIs(t, err, c.want, name)
-			assert.ErrorContains(t, err, "claims", name)
+			require.ErrorIs(t, err, c.want, name)
+			require.ErrorContains(t, err, "claims", name)
 			_, err = collect(Diff(batches(other, 2), c.bad))
-			assert.ErrorIs(t, err, c.want, name)
-			assert.ErrorContains(t, err, "kernel", name)
+			require.ErrorIs(t, err, c.want, name)
+			require.ErrorContains(t, err, "kernel", name)
 		}
 		// The same fault on both sides goes through the fast path.
 		_, err := collect(Diff(c.bad, c.bad))
-		assert.ErrorIs(t, err, c.want, name)
+		require.ErrorIs(t, err, c.want, name)
 	}
 }
 

@@ -89,4 +89,13 @@ func copies[T any](t require.TestingT, seq func(func([]T, error) bool)) []T {
 	return all
 }
 
+// only takes the first of what comes and stops.
+func only[T any](t require.TestingT, seq func(func(T, error) bool)) (v T) {
+	for v, err := range seq {
+		require.NoError(t, err)
+		return v
+	}
+	return v
+}
+
 var _ btree.Pages = (*memPages)(nil)

@@ -53,9 +53,9 @@ func TestValidate(t *testing.T) {
 	} {
 		err := c.r.Validate()
 		if c.ok {
-			assert.NoError(t, err, name)
+			require.NoError(t, err, name)
 		} else {
-			assert.ErrorIs(t, err, ErrBadRecord, name)
+			require.ErrorIs(t, err, ErrBadRecord, name)
 		}
 	}
 }

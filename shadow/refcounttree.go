@@ -28,8 +28,7 @@ func NewRefcountTree(pages btree.Pages, tag uint64) (*RefcountTree, error) {
 	return &RefcountTree{t}, nil
 }
 
-// Load fills an empty tree from records in ascending order, as [Refcounts] and
-// [CoWStaging] yield them one after the other.
+// Load fills an empty tree from records in ascending order.
 // Errors: [ErrBadRecord], [ErrUnsorted] for records that overlap or could be one,
 // [btree.ErrNotEmpty], the stream's own, lack of space; the tree is empty then.
 func (t *RefcountTree) Load(records iter.Seq2[[]Refcount, error]) error {
@@ -37,6 +36,25 @@ func (t *RefcountTree) Load(records iter.Seq2[[]Refcount, error]) error {
 		return fmt.Errorf("load the refcount tree: %w", err)
 	}
 	return nil
+}
+
+// Derive fills an empty tree from reverse mappings sorted by [Compare], which are
+// read twice: the shared domain as [Refcounts] finds it, the staging domain as
+// [CoWStaging] does. See Refcounts for bag and sharers.
+// Errors: as for these and Load.
+func (t *RefcountTree) Derive(rmaps iter.Seq2[[]Rmap, error], bag btree.Pages, sharers *InodeSet) error {
+	return t.Load(func(yield func([]Refcount, error) bool) {
+		for batch, err := range Refcounts(rmaps, bag, sharers) {
+			if !yield(batch, err) {
+				return
+			}
+		}
+		for batch, err := range CoWStaging(rmaps) {
+			if !yield(batch, err) {
+				return
+			}
+		}
+	})
 }
 
 // checkRefcounts passes records on as long as they are in order.

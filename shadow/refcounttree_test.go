@@ -2,7 +2,6 @@ package shadow
 
 import (
 	"errors"
-	"iter"
 	"slices"
 	"testing"
 
@@ -83,18 +82,6 @@ func (o *owners) staged(r Range) (n uint32) {
 func (o *owners) stage(r Range, to bool) {
 	for b := uint64(r.Start); b < r.End(); b++ {
 		o.cow[b] = to
-	}
-}
-
-func concat[T any](seqs ...iter.Seq2[[]T, error]) iter.Seq2[[]T, error] {
-	return func(yield func([]T, error) bool) {
-		for _, seq := range seqs {
-			for batch, err := range seq {
-				if !yield(batch, err) {
-					return
-				}
-			}
-		}
 	}
 }
 
@@ -186,7 +173,7 @@ func TestRefcountTreeFollowsRmaps(t *testing.T) {
 		}
 		sortRmaps(records)
 		tree, _ := newRefcountTree(t)
-		require.NoError(t, tree.Load(concat(Refcounts(batches(records, 4), &memPages{}, nil), CoWStaging(batches(records, 4)))))
+		require.NoError(t, tree.Derive(batches(records, 4), &memPages{}, nil))
 		require.NoError(t, tree.Check(ctx()))
 		require.NoError(t, tree.Seal())
 		require.Positive(t, tree.Bytes())
@@ -259,14 +246,14 @@ func TestRefcountTreeErrors(t *testing.T) {
 	}
 	tree, pages := newRefcountTree(t)
 	require.ErrorIs(t, tree.Load(failing([]Refcount{{5, 1, 2}}, broken)), broken)
+	require.ErrorIs(t, tree.Derive(failing([]Rmap{{5, 1, 7, 0}}, broken), &memPages{}, nil), broken)
+	require.ErrorIs(t, tree.Derive(batches([]Rmap{{5, 0, OwnerCoW, 0}}, 1), &memPages{}, nil), ErrBadRecord)
 	require.ErrorIs(t, tree.Increase(Range{5, 0}), ErrBadRecord)
 	require.ErrorIs(t, tree.Decrease(Range{5, 1 << 31}), ErrBadRecord)
 	require.ErrorIs(t, tree.AddCoW(Range{1 << 31, 1}), ErrBadRecord)
 	require.ErrorIs(t, tree.RemoveCoW(Range{5, 0}), ErrBadRecord)
 	require.NoError(t, tree.Load(batches([]Refcount{{5, 1, 2}}, 1)))
-	for range tree.Shared() {
-		break
-	}
+	require.Equal(t, []Range{{5, 1}}, only(t, tree.Shared()))
 	pages.smash()
 	_, _, err := tree.At(5)
 	require.ErrorIs(t, err, btree.ErrDamaged)

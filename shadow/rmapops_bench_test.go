@@ -151,12 +151,27 @@ func BenchmarkTree(b *testing.B) {
 			}
 		})
 	}
+	b.Run("memory", func(b *testing.B) {
+		for b.Loop() {
+			st, tt, gt = nil, nil, nil
+			for i, name := range []string{"shadow", "tidwall", "google"} {
+				before := heapInUse()
+				insert[i]()()
+				grown := float64(heapInUse()) - float64(before)
+				if i == 0 {
+					b.ReportMetric(grown/(1<<20), "heap-MiB")
+					grown += float64(st.Bytes())
+				}
+				b.ReportMetric(grown/benchTreeRecords, name+"-B/record")
+			}
+		}
+	})
 }
 
 const benchLoadRecords = 10_000_000
 
-// BenchmarkLoad compares bulk loading with inserting the same sorted records one
-// by one.
+// BenchmarkLoad compares bulk loading of a B+tree with inserting the same sorted
+// records one by one, and of an rmap tree with mapping them one by one.
 func BenchmarkLoad(b *testing.B) {
 	recs := benchRmaps(benchLoadRecords, 30)
 	for b.Loop() {
@@ -179,10 +194,124 @@ func BenchmarkLoad(b *testing.B) {
 						}
 					}
 				}
+			},
+			func() func() {
+				t := RmapTree{benchTree(b)}
+				return func() {
+					if err := t.Load(batches(recs, 2048), nil); err != nil {
+						b.Fatal(err)
+					}
+				}
+			},
+			func() func() {
+				t := RmapTree{benchTree(b)}
+				return func() {
+					for i := range recs {
+						if err := t.Map(recs[i]); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+			},
+			func() func() { // what the pages alone cost
+				f, err := xfile.New(xfile.Options{Name: "bench"})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.Cleanup(func() { _ = f.Close() })
+				const step = 64
+				buf := make([]byte, step*xfile.PageSize)
+				return func() {
+					for range t.Bytes() / int64(len(buf)) {
+						first, err := f.AllocPages(step)
+						if err == nil {
+							_, err = f.WriteAt(buf, first*xfile.PageSize)
+						}
+						if err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
 			})
-		b.ReportMetric(float64(tm[0].Nanoseconds())/benchLoadRecords, "ns/record")
-		b.ReportMetric(float64(tm[1].Nanoseconds())/benchLoadRecords, "insert-ns/record")
+		for i, name := range []string{"load", "insert", "rmap-load", "rmap-map", "pages"} {
+			b.ReportMetric(float64(tm[i].Nanoseconds())/benchLoadRecords, name+"-ns")
+		}
 		b.ReportMetric(float64(tm[1])/float64(tm[0]), "×insert")
+		b.ReportMetric(float64(tm[3])/float64(tm[2]), "×map")
 		b.ReportMetric(float64(t.Bytes())/benchLoadRecords, "B/record")
+	}
+}
+
+// BenchmarkOverlaps asks a tree of 10 M records, 1 % of which are long, who owns
+// blocks, and compares that with plain lookups of as many records plus a visit of
+// a leaf for each record that comes back.
+func BenchmarkOverlaps(b *testing.B) {
+	const n, queries = 10_000_000, 200_000
+	rng := rand.New(rand.NewPCG(13, 14))
+	recs := make([]Rmap, n)
+	block := uint32(0)
+	for i := range recs {
+		length := 1 + rng.Uint32N(30)
+		recs[i] = Rmap{block, length, 100 + rng.Uint64N(1<<20), rng.Uint64N(1 << 30)}
+		if rng.IntN(100) == 0 {
+			recs[i].BlockCount = 1 + rng.Uint32N(20_000)
+		}
+		block += length
+	}
+	f, err := xfile.New(xfile.Options{Name: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	t, err := NewRmapTree(f, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := t.Load(batches(recs, 2048), nil); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		found := 0
+		var leaf [169]Rmap
+		tm := contest(b, 3,
+			func() func() {
+				return func() {
+					found = 0
+					for range queries {
+						at := uint64(rng.Uint32N(block))
+						for _, err := range t.Overlaps(at, at+4) {
+							if err != nil {
+								b.Fatal(err)
+							}
+							found++
+						}
+					}
+				}
+			},
+			func() func() {
+				return func() {
+					for range queries {
+						if _, ok, err := t.t.Get(keyOf(recs[rng.IntN(n)])); !ok || err != nil {
+							b.Fatal(ok, err)
+						}
+					}
+				}
+			},
+			func() func() { // visits of leaves that nobody has visited lately
+				return func() {
+					for range queries {
+						i := rng.IntN(n - len(leaf))
+						copy(leaf[:], recs[i:])
+					}
+				}
+			})
+		lookup := float64(tm[1].Nanoseconds()) / queries
+		visit := float64(tm[2].Nanoseconds()) / queries
+		perQuery := float64(found) / queries
+		b.ReportMetric(float64(tm[0].Nanoseconds())/queries, "ns/query")
+		b.ReportMetric(perQuery, "records/query")
+		b.ReportMetric(lookup, "lookup-ns")
+		b.ReportMetric(visit, "leaf-ns")
+		b.ReportMetric(float64(tm[0].Nanoseconds())/queries/(lookup+perQuery*visit), "×(lookup+leaves)")
 	}
 }

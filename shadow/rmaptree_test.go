@@ -331,7 +331,7 @@ func TestRmapTreeDamage(t *testing.T) {
 		"normal":  func() error { _, err := collect(tree.NormalForm()); return err },
 		"seal":    tree.Seal,
 	} {
-		assert.ErrorIs(t, op(), btree.ErrDamaged, name)
+		require.ErrorIs(t, op(), btree.ErrDamaged, name)
 	}
 }
 
@@ -351,9 +351,9 @@ func TestRmapTreeCheck(t *testing.T) {
 
 func TestRmapTreeRefusesBadRecords(t *testing.T) {
 	tree, _ := newRmapTree(t)
-	assert.ErrorIs(t, tree.Map(Rmap{0, 0, 7, 0}), ErrBadRecord)
-	assert.ErrorIs(t, tree.Unmap(Rmap{0, 1, OwnerFS, 1}), ErrBadRecord)
-	assert.ErrorIs(t, tree.Convert(Rmap{0, 1, OwnerFS, 0}), ErrBadRecord)
+	require.ErrorIs(t, tree.Map(Rmap{0, 0, 7, 0}), ErrBadRecord)
+	require.ErrorIs(t, tree.Unmap(Rmap{0, 1, OwnerFS, 1}), ErrBadRecord)
+	require.ErrorIs(t, tree.Convert(Rmap{0, 1, OwnerFS, 0}), ErrBadRecord)
 	require.NoError(t, tree.Map(Rmap{1<<32 - 2, 1, 7, 0}))
 	require.NoError(t, tree.Map(Rmap{1<<32 - 3, 1, 7, 1<<54 - 1}))
 	require.NoError(t, tree.Check(ctx()))

@@ -67,13 +67,10 @@ func TestDiffSharedErrors(t *testing.T) {
 	} {
 		for _, other := range [][]Range{nil, good} {
 			_, err := collect(DiffShared(c.bad, batches(other, 1)))
-			assert.ErrorIs(t, err, c.want, name)
+			require.ErrorIs(t, err, c.want, name)
 			_, err = collect(DiffShared(batches(other, 1), c.bad))
-			assert.ErrorIs(t, err, c.want, name)
+			require.ErrorIs(t, err, c.want, name)
 		}
 	}
-	for d := range DiffShared(batches(good, 1), batches([]Range(nil), 1)) {
-		assert.Equal(t, "missing: [1,2)", d.String())
-		break
-	}
+	assert.Equal(t, "missing: [1,2)", only(t, DiffShared(batches(good, 1), batches([]Range(nil), 1))).String())
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -79,9 +78,7 @@ func TestRefcountsInBatches(t *testing.T) {
 		want = append(want, Refcount{i * 4, 1, 2}, Refcount{i*4 + 1, 1, 3}, Refcount{i*4 + 2, 1, 2})
 	}
 	require.Equal(t, want, copies(t, Refcounts(batches(records, 100), &memPages{}, nil)))
-	for range Refcounts(batches(records, 100), &memPages{}, nil) {
-		break
-	}
+	require.Equal(t, want[0], only(t, Refcounts(batches(records, 100), &memPages{}, nil))[0])
 
 	// Records that are about to leave in a batch may still grow.
 	records = nil
@@ -93,9 +90,7 @@ func TestRefcountsInBatches(t *testing.T) {
 		records[i].StartBlock *= 2
 	}
 	require.Len(t, copies(t, CoWStaging(batches(records, 100))), 3*sweepBatch)
-	for range CoWStaging(batches(records, 100)) {
-		break
-	}
+	require.EqualValues(t, 1, only(t, CoWStaging(batches(records, 100)))[0].BlockCount)
 }
 
 func TestSweepErrors(t *testing.T) {
@@ -110,19 +105,19 @@ func TestSweepErrors(t *testing.T) {
 		"past that, too": {[]Rmap{{1 << 31, 1, 7, 0}}, ErrBadRecord},
 	} {
 		_, err := collect(Refcounts(batches(c.records, 1), &memPages{}, nil))
-		assert.ErrorIs(t, err, c.want, name)
+		require.ErrorIs(t, err, c.want, name)
 		for i := range c.records {
 			c.records[i].Owner = OwnerCoW
 		}
 		_, err = collect(CoWStaging(batches(c.records, 1)))
-		assert.ErrorIs(t, err, c.want, name)
+		require.ErrorIs(t, err, c.want, name)
 	}
 	_, err := collect(Refcounts(failing([]Rmap{{5, 1, 7, 0}}, broken), &memPages{}, nil))
-	assert.ErrorIs(t, err, broken)
+	require.ErrorIs(t, err, broken)
 	_, err = collect(CoWStaging(failing([]Rmap{{5, 1, 7, 0}}, broken)))
-	assert.ErrorIs(t, err, broken)
+	require.ErrorIs(t, err, broken)
 	_, err = collect(CoWStaging(batches([]Rmap{{5, 2, OwnerCoW, 0}, {6, 2, OwnerCoW, 0}}, 1)))
-	assert.ErrorIs(t, err, ErrUnsorted)
+	require.ErrorIs(t, err, ErrUnsorted)
 
 	// No space for the bag, or for the sharers, at any call.
 	var records []Rmap
@@ -325,9 +320,7 @@ func TestInodeSet(t *testing.T) {
 	set, err := NewInodeSet(pages)
 	require.NoError(t, err)
 	require.NoError(t, set.Add(5))
-	for range set.All() {
-		break
-	}
+	require.EqualValues(t, 5, only(t, set.All()))
 	pages.smash()
 	_, err = collect(set.All())
 	require.ErrorIs(t, err, btree.ErrDamaged)

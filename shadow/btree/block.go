@@ -45,11 +45,13 @@ type block struct {
 
 func blockOf(p *xfile.Page) *block { return (*block)(unsafe.Pointer(p)) }
 
+func (b *block) page() *xfile.Page { return (*xfile.Page)(unsafe.Pointer(b)) }
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sum is the checksum of the block: of all bytes but crc and mark.
 func (b *block) sum() uint32 {
-	p := (*xfile.Page)(unsafe.Pointer(b))
+	p := b.page()
 	s := crc32.Update(0, castagnoli, p[:unsafe.Offsetof(b.crc)])
 	s = crc32.Update(s, castagnoli, p[unsafe.Offsetof(b.tag):unsafe.Offsetof(b.mark)])
 	return crc32.Update(s, castagnoli, p[headerSize:])

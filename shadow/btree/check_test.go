@@ -67,10 +67,10 @@ func TestCheckFinds(t *testing.T) {
 		"last right sibling": {func(_ *spanTree, b [3][]*block) { b[1][len(b[1])-1].right = 3 }, 0, "the last block of level 1"},
 		"one block twice":    {func(tree *spanTree, b [3][]*block) { tree.c.kids(b[1][1], 2)[1] = tree.c.kids(b[1][1], 2)[0] }, 3, "used twice"},
 		"used and free":      {func(tree *spanTree, b [3][]*block) { tree.c.pool.warm = append(tree.c.pool.warm, b[0][4].self) }, 0, "used and free"},
-		"records":            {func(tree *spanTree, b [3][]*block) { tree.c.count++ }, 0, "120 records in the leaves, 121 counted"},
-		"blocks":             {func(tree *spanTree, b [3][]*block) { tree.c.blocks++ }, 0, "blocks found"},
-		"no root":            {func(tree *spanTree, b [3][]*block) { tree.c.root = null }, 0, "in an empty tree"},
-		"checksum": {func(tree *spanTree, b [3][]*block) {
+		"records":            {func(tree *spanTree, _ [3][]*block) { tree.c.count++ }, 0, "120 records in the leaves, 121 counted"},
+		"blocks":             {func(tree *spanTree, _ [3][]*block) { tree.c.blocks++ }, 0, "blocks found"},
+		"no root":            {func(tree *spanTree, _ [3][]*block) { tree.c.root = null }, 0, "in an empty tree"},
+		"checksum": {func(_ *spanTree, b [3][]*block) {
 			b[0][3].seal()
 			b[0][3].body[bodySize-1] ^= 4
 		}, 3, "checksum"},
@@ -84,11 +84,11 @@ func TestCheckFinds(t *testing.T) {
 			err := tree.Check(context.Background())
 			var ce *CheckError
 			require.ErrorAs(t, err, &ce)
-			assert.ErrorIs(t, err, ErrDamaged)
+			require.ErrorIs(t, err, ErrDamaged)
 			assert.Len(t, ce.Path, c.path, "%v", err)
-			assert.ErrorContains(t, err, c.what)
+			require.ErrorContains(t, err, c.what)
 			if c.path > 1 {
-				assert.ErrorContains(t, err, "->")
+				require.ErrorContains(t, err, "->")
 				assert.Equal(t, tree.c.root, ce.Path[0])
 			}
 		})

@@ -194,15 +194,21 @@ func (c *core[R, K, O]) cover(b *block) K {
 
 // newBlock makes an empty block of a page that was reserved.
 func (c *core[R, K, O]) newBlock(level int) *block {
+	h := c.newHeader(level)
+	b := blockOf(c.pool.pages.Page(int64(h.self)))
+	b.header = h
+	return b
+}
+
+// newHeader makes the header of an empty block for a page that was reserved.
+func (c *core[R, K, O]) newHeader(level int) header {
 	n := c.pool.take()
-	b := blockOf(c.pool.pages.Page(int64(n)))
-	b.header = header{
+	c.blocks++
+	c.allocated(n)
+	return header{
 		magic: blockMagic, level: uint8(level), left: null, right: null,
 		self: n, tag: c.tag, mark: c.epoch,
 	}
-	c.blocks++
-	c.allocated(n)
-	return b
 }
 
 // freeBlock gives up a block that nothing points to any more.

@@ -66,3 +66,12 @@ func same(t require.TestingT, want, got []span) {
 		require.Equal(t, want, got)
 	}
 }
+
+// only takes the first of what comes and stops.
+func only[T any](t require.TestingT, seq iter.Seq2[T, error]) (v T) {
+	for v, err := range seq {
+		require.NoError(t, err)
+		return v
+	}
+	return v
+}

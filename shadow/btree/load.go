@@ -3,7 +3,10 @@ package btree
 import (
 	"errors"
 	"fmt"
+	"io"
 	"iter"
+
+	"github.com/scrubd/scrubd/xfile"
 )
 
 // Errors of Load.
@@ -12,7 +15,7 @@ var (
 	ErrUnordered = errors.New("records out of order, or two with one key")
 )
 
-// loadPages is how many pages Load takes at a time.
+// loadPages is how many pages Load takes, and writes, at a time.
 const loadPages = 64
 
 // Load fills an empty tree from records in ascending order, bottom-up and without
@@ -42,10 +45,16 @@ func (t *Tree[R, K, O]) Load(records iter.Seq2[[]R, error]) error {
 	return nil
 }
 
-// loader builds one tree.
+// loader builds one tree. Blocks are made on the heap, a few at a time, and
+// written when they are finished: where the pages are a file, many in one call,
+// which costs much less than to touch each new page for the first time.
 type loader[R any, K comparable, O Ops[R, K]] struct {
 	*core[R, K, O]
 	levels [maxHeight]loadLevel
+	idle   []*xfile.Page // on the heap
+	file   io.WriterAt   // nil: pages are written one by one
+	out    []byte        // finished blocks with consecutive numbers
+	first  uint32        // number of the first of them
 }
 
 // loadLevel is the right end of one level. The last full block is held back until
@@ -56,6 +65,7 @@ type loadLevel struct {
 
 func (c *core[R, K, O]) load(records iter.Seq2[[]R, error]) error {
 	l := loader[R, K, O]{core: c}
+	l.file, _ = c.pool.pages.(io.WriterAt)
 	var last K
 	for batch, err := range records {
 		if err != nil {
@@ -117,7 +127,7 @@ func (l *loader[R, K, O]) room(level int) (*block, error) {
 			return nil, err
 		}
 	}
-	b := l.newBlock(level)
+	b := l.stage(level)
 	if lv.cur != nil {
 		lv.cur.right, b.left = b.self, lv.cur.self
 	}
@@ -132,8 +142,54 @@ func (l *loader[R, K, O]) emit(b *block) error {
 	if err != nil {
 		return err
 	}
-	b.seal()
 	l.insertKid(up, int(up.count), l.cover(b), b.self)
+	return l.write(b)
+}
+
+// stage makes an empty block on the heap.
+func (l *loader[R, K, O]) stage(level int) *block {
+	var p *xfile.Page
+	if n := len(l.idle); n > 0 {
+		p, l.idle = l.idle[n-1], l.idle[:n-1]
+	} else {
+		p = new(xfile.Page)
+	}
+	b := blockOf(p)
+	b.header = l.newHeader(level)
+	return b
+}
+
+// write seals a finished block and puts it in its page, or with those that go
+// there together.
+func (l *loader[R, K, O]) write(b *block) error {
+	b.seal()
+	p := b.page()
+	l.idle = append(l.idle, p)
+	if l.file == nil {
+		*l.pool.pages.Page(int64(b.self)) = *p
+		return nil
+	}
+	n := uint32(len(l.out) / xfile.PageSize)
+	if n == loadPages || n > 0 && b.self != l.first+n {
+		if err := l.flush(); err != nil {
+			return err
+		}
+	}
+	if len(l.out) == 0 {
+		l.first = b.self
+	}
+	l.out = append(l.out, p[:]...)
+	return nil
+}
+
+func (l *loader[R, K, O]) flush() error {
+	if len(l.out) == 0 {
+		return nil
+	}
+	if _, err := l.file.WriteAt(l.out, int64(l.first)*xfile.PageSize); err != nil {
+		return fmt.Errorf("write %d blocks at page %d: %w", len(l.out)/xfile.PageSize, l.first, err)
+	}
+	l.out = l.out[:0]
 	return nil
 }
 
@@ -149,9 +205,8 @@ func (l *loader[R, K, O]) finish() error {
 		}
 		top := level+1 == maxHeight || l.levels[level+1].cur == nil
 		if lv.held == nil && top {
-			lv.cur.seal()
 			l.root, l.height = lv.cur.self, level+1
-			return nil
+			return errors.Join(l.write(lv.cur), l.flush())
 		}
 		if lv.held != nil {
 			if err := l.emit(lv.held); err != nil {

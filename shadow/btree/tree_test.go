@@ -17,7 +17,7 @@ import (
 func fileTree(t *testing.T) (*spanTree, *xfile.File) {
 	f, err := xfile.New(xfile.Options{Name: "btree test"})
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, f.Close()) })
+	t.Cleanup(func() { require.NoError(t, f.Close()) })
 	tree, err := New[span, spanKey, spanOps](f, 7)
 	require.NoError(t, err)
 	return tree, f
@@ -253,21 +253,21 @@ func TestEmptyTree(t *testing.T) {
 		func() (span, bool, error) { return tree.LE(k) },
 	} {
 		_, ok, err := find()
-		assert.NoError(t, err)
+		require.NoError(t, err)
 		assert.False(t, ok)
 	}
 	_, err := tree.Delete(k)
-	assert.ErrorIs(t, err, ErrNotFound)
+	require.ErrorIs(t, err, ErrNotFound)
 	_, err = tree.Replace(span{})
-	assert.ErrorIs(t, err, ErrNotFound)
-	assert.NoError(t, tree.Seal())
-	assert.NoError(t, tree.Load(inBatches[span](nil, 1)))
+	require.ErrorIs(t, err, ErrNotFound)
+	require.NoError(t, tree.Seal())
+	require.NoError(t, tree.Load(inBatches[span](nil, 1)))
 	got, err := all1(Overlaps(tree, 0, 1<<32))
-	assert.NoError(t, err)
+	require.NoError(t, err)
 	assert.Empty(t, got)
 	c := tree.Cursor()
 	assert.False(t, c.First() || c.Last() || c.SeekGE(k) || c.SeekLE(k) || c.SeekEQ(k) || c.Next() || c.Prev())
-	assert.NoError(t, tree.Check(context.Background()))
+	require.NoError(t, tree.Check(context.Background()))
 }
 
 func TestCursor(t *testing.T) {
@@ -343,7 +343,8 @@ func TestIterationUnderChange(t *testing.T) {
 	require.NoError(t, tree.Check(context.Background()))
 
 	// And a tree that is emptied under its readers.
-	for s := range Overlaps(tree, 0, 1000) {
+	for s, err := range Overlaps(tree, 0, 1000) {
+		require.NoError(t, err)
 		for left, err := range tree.All() {
 			require.NoError(t, err)
 			_, err = tree.Delete(keyOfSpan(left))
@@ -358,24 +359,15 @@ func TestIterationUnderChange(t *testing.T) {
 func TestIterationStops(t *testing.T) {
 	tree := smallTree(&memPages{}, 5, 5)
 	require.NoError(t, tree.Load(inBatches(spans(100), 10)))
-	n := 0
-	for range tree.All() {
-		n++
-		break
-	}
-	for range Overlaps(tree, 0, 1000) {
-		n++
-		break
-	}
+	want := spans(1)[0]
+	require.Equal(t, want, only(t, tree.All()))
+	require.Equal(t, want, only(t, Overlaps(tree, 0, 1000)))
 	b := tree.Begin()
-	for range BatchOverlaps(b, 0, 1000) {
-		n++
-		break
-	}
+	require.Equal(t, want, only(t, BatchOverlaps(b, 0, 1000)))
 	first, ok, err := b.First()
 	require.NoError(t, err)
 	require.True(t, ok)
-	require.Equal(t, spans(1)[0], first)
+	require.Equal(t, want, first)
 	_, ok, err = b.GE(spanKey{start: 1})
 	require.True(t, ok && err == nil)
 	_, ok, err = b.LE(spanKey{start: 1})
@@ -388,7 +380,7 @@ func TestIterationStops(t *testing.T) {
 	got, ok, err := tree.First()
 	require.True(t, ok && err == nil)
 	require.EqualValues(t, 77, got.len)
-	require.Equal(t, 3, n)
+	require.Equal(t, spans(100)[60], only(t, tree.BatchesFrom(spanKey{start: 119}))[0])
 }
 
 // TestOneWriterManyReaders is for the race detector.
