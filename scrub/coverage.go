@@ -57,7 +57,6 @@ func (r *run) cover() error {
 			c.NotChecked = append(c.NotChecked, Uncovered{PartRepair, reason(err)})
 		} else {
 			c.Repair = true
-			c.Checked = append(c.Checked, PartRepair)
 		}
 	}
 	view, err := r.fs.OpenBnobtView()

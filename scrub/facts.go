@@ -11,6 +11,7 @@ import (
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/scrub/walk"
 	"github.com/scrubd/scrubd/scrub/witness"
+	"github.com/scrubd/scrubd/shadow"
 )
 
 // fsmapBatch is the most records that one call gives as an atomic picture.
@@ -99,6 +100,7 @@ func (p *pass) facts(g *group, settled []*dispute) *verdict.AG {
 	if g.rmapErr != nil {
 		ag.Unsettled = append(ag.Unsettled, fmt.Sprintf("the rmapbt of AG %d could not be compared", g.agno))
 	}
+	ag.ForksUnproven = p.unprovenForks()
 	for _, d := range p.rmapBad {
 		if !d.touches(g.agno) || contains(settled, d) {
 			continue
@@ -120,6 +122,27 @@ func (p *pass) facts(g *group, settled []*dispute) *verdict.AG {
 		}
 	}
 	return ag
+}
+
+// unprovenForks lists forks whose mappings are not known to be in the rmapbts:
+// the kernel's scrub of them, made again after everything that it compares
+// with was marked, still complains, or nobody could read them.
+func (p *pass) unprovenForks() []string {
+	var out []string
+	for _, ino := range sortedKeys(p.inodeBad) {
+		for _, r := range p.inodeBad[ino] {
+			if (r.Type == ioctl.ScrubTypeBMBTD || r.Type == ioctl.ScrubTypeBMBTA) && (r.Bad() || r.Err != nil) {
+				out = append(out, fmt.Sprintf("the kernel's scrub of the %s says %s", r.Object, r.Flags))
+			}
+		}
+	}
+	for i := range p.walk.Unreadable {
+		out = append(out, fmt.Sprintf("inode %d could not be read (%s)", p.walk.Unreadable[i].Ino, p.walk.Unreadable[i].Stage))
+	}
+	if n := p.walk.RefusedTotal; n > 0 {
+		out = append(out, fmt.Sprintf("%s could not be opened because of leases or access scanners", plural(n, "inode")))
+	}
+	return out
 }
 
 func contains(set []*dispute, d *dispute) bool {
@@ -152,8 +175,30 @@ func (p *pass) rebuildFacts(ctx context.Context, g *group, settled []*dispute) (
 		ag.SpaceDisputes = append(ag.SpaceDisputes, fmt.Sprintf("nobody owns blocks %d+%d of AG %d and the bnobt does not have them", r.Start, r.Count, g.agno))
 	}
 	var err error
+	if ag.NoStaging, err = p.noStaging(ctx, g); err != nil {
+		return nil, err
+	}
 	ag.OwnersUnscrubbed, err = p.unsoundOwners(ctx, g, settled)
 	return ag, err
+}
+
+// noStaging reads g's rmapbt to its end and tells whether it names no CoW
+// staging.
+func (p *pass) noStaging(ctx context.Context, g *group) (bool, error) {
+	for recs, err := range witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf) {
+		if errors.Is(err, ioctl.ErrCorrupt) || errors.Is(err, witness.ErrStuck) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		for i := range recs {
+			if recs[i].Owner == shadow.OwnerCoW {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
 }
 
 // unsoundOwners scrubs the core of every inode that the rmapbt of g names and

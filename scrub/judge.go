@@ -258,9 +258,11 @@ func (p *pass) findFreeSpace() {
 		facts := p.facts(g, nil)
 		f.blockers = verdict.MayRebuildBnobt(facts)
 		if len(owned) == 0 && !p.leakProven(g) {
-			f.blockers = append(f.blockers, verdict.Blocker{
-				Clause: "row 7", Why: "no moment without transactions under way in the AG was seen, so that it may be a long one",
-			})
+			why := "no moment without transactions under way in the AG was seen, so that it may be a long one"
+			if !p.r.coverage.KernelScrub {
+				why = "only the kernel's scrub can tell a moment without transactions under way, and lost space looks like a long one"
+			}
+			f.blockers = append([]verdict.Blocker{{Clause: "row 7", Why: why}}, f.blockers...)
 			f.Outcome, f.Severity = Unsettled, Warning
 		}
 		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeBNOBT, AGNo: g.agno}, forced: true}}

@@ -289,6 +289,7 @@ func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group,
 		return nil, err
 	}
 	f.Extents = sums.extents
+	ag.NoStaging = sums.noStaging
 	ag.SpaceDisputes = sums.unowned
 	ag.Reaped = sums.unclaimed
 	// (b) cannot be asked of owners that cannot be read: every inode of the
@@ -306,6 +307,7 @@ func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group,
 type unreadableSums struct {
 	extents            []Extent
 	unowned, unclaimed []string
+	noStaging          bool // nothing that can be read is CoW staging
 }
 
 // unowned compares what can be read of g's rmapbt with the claims, and both
@@ -327,6 +329,7 @@ func (p *pass) unowned(ctx context.Context, g *group) (unreadableSums, error) {
 	for _, h := range holes {
 		sums.extents = append(sums.extents, Extent{g.agno, ioctl.AGBlock(h.Start), h.Count})
 	}
+	sums.noStaging = !slices.ContainsFunc(readable, func(r shadow.Rmap) bool { return r.Owner == shadow.OwnerCoW })
 	slices.SortFunc(readable, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) })
 	var claimed []verdict.Range
 	for recs, err := range p.walk.Claims[g.agno].Chunks(ctx) {

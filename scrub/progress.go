@@ -34,6 +34,10 @@ type progress struct {
 
 func newProgress(r *run) *progress {
 	p := &progress{r: r, quit: make(chan struct{}), done: make(chan struct{}), fold: 1}
+	if !r.coverage.KernelScrub {
+		// The phases that are left share the whole.
+		p.fold = 1 / (1 - weights[PhaseMetadata] - weights[PhaseInodes] - weights[PhaseSummary])
+	}
 	go p.loop()
 	return p
 }

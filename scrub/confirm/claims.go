@@ -3,6 +3,7 @@ package confirm
 import (
 	"slices"
 
+	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/shadow"
 )
 
@@ -48,6 +49,9 @@ func (s *Settler) conflicts(c *Candidate, views []view) ([]shadow.Difference, er
 	for i := range claims {
 		for j := range claims {
 			if i == j || claims[i].Owner == claims[j].Owner && claims[i].Offset == claims[j].Offset {
+				continue
+			}
+			if s.geo.Has(ioctl.FlagReflink) && claims[i].IsShareable() && claims[j].IsShareable() {
 				continue
 			}
 			add(&claims[i], max(uint64(claims[i].StartBlock), uint64(claims[j].StartBlock)), min(claims[i].End(), claims[j].End()))

@@ -1,17 +1,15 @@
 package confirm
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/scrub/witness"
 	"github.com/scrubd/scrubd/shadow"
 )
 
@@ -39,7 +37,21 @@ type Inode struct {
 	// UnreadableAttr tells which fork made State OwnerUnreadable.
 	UnreadableAttr bool
 	realtime       bool
-	file           int // descriptor, -1 when not open
+	refused        bool // OwnerSilent for the moment only: a lease, or a scanner
+	file           int  // descriptor, -1 when not open
+}
+
+// unreadable tells the errors that are about one object alone: metadata that is
+// not what it should be, a bad sector below it, an address that is no more.
+func unreadable(err error) bool {
+	switch {
+	case errors.Is(err, ioctl.ErrShutdown):
+		return false
+	case errors.Is(err, ioctl.ErrCorrupt), errors.Is(err, ioctl.ErrMalformed),
+		errors.Is(err, witness.ErrStuck), errors.Is(err, witness.ErrRange):
+		return true
+	}
+	return errors.Is(err, unix.EIO)
 }
 
 // look finds out what ino is now and opens it when it can be opened. An inode
@@ -76,13 +88,13 @@ func validIno(g *ioctl.Geometry, ino ioctl.Ino) bool {
 func (s *Settler) stat(in *Inode) error {
 	req := ioctl.BulkRequest{Ino: in.Ino, Flags: ioctl.BulkNrext64, Limit: 1}
 	n, err := s.fs.Bulkstat(&req, s.bulk)
+	corrupt := unreadable(err)
 	switch {
-	case errors.Is(err, ioctl.ErrCorrupt):
+	case corrupt:
 		n = 0 // the inode, or another one of its group, or the inobt
 	case err != nil:
 		return err
 	}
-	corrupt := err != nil
 	if n == 1 && s.bulk.Records()[0].Ino == in.Ino {
 		st := &s.bulk.Records()[0]
 		in.Gen, in.Mode, in.Sick = st.Gen, st.Mode, st.Sick
@@ -93,7 +105,7 @@ func (s *Settler) stat(in *Inode) error {
 	}
 	alive, err := s.allocated(in.Ino)
 	switch {
-	case errors.Is(err, ioctl.ErrCorrupt):
+	case unreadable(err):
 		in.State = verdict.OwnerUnknown
 	case err != nil:
 		return err
@@ -129,21 +141,21 @@ func (s *Settler) openInode(in *Inode) error {
 		in.State = verdict.OwnerSilent
 		return nil
 	}
+	if s.open >= maxOpen {
+		s.closeAll()
+	}
 	fd, err := s.fs.OpenFD(in.Ino, in.Gen)
 	switch {
 	case err == nil:
-		if s.open == maxOpen {
-			s.closeAll()
-		}
 		in.file = fd
 		s.open++
 	case errors.Is(err, ioctl.ErrStale), errors.Is(err, ioctl.ErrNoEntry):
 		// Gone since BULKSTAT saw it; the next look will say what it is now.
 		in.State = verdict.OwnerUnknown
-	case errors.Is(err, ioctl.ErrCorrupt):
+	case unreadable(err):
 		in.State = verdict.OwnerUnreadable
 	case errors.Is(err, ioctl.ErrBusy), errors.Is(err, ioctl.ErrPrivilege):
-		in.State = verdict.OwnerSilent
+		in.State, in.refused = verdict.OwnerSilent, true
 	default:
 		return err
 	}
@@ -158,9 +170,23 @@ func (s *Settler) forget(ino uint64) {
 	}
 	if in.file >= 0 {
 		s.fs.CloseFD(in.file)
+		in.file = -1
 		s.open--
 	}
 	delete(s.inodes, ino)
+}
+
+// makeRoom sees to it that owners can all be open at once.
+func (s *Settler) makeRoom(owners []uint64) {
+	more := 0
+	for _, ino := range owners {
+		if in, ok := s.inodes[ino]; !ok || in.file < 0 {
+			more++
+		}
+	}
+	if s.open+more > maxOpen {
+		s.closeAll()
+	}
 }
 
 // closeAll makes room: with so many inodes in question, each is opened anew
@@ -187,9 +213,10 @@ type view struct {
 // BULKSTAT's does not. before tells on which side of the forks it goes.
 func (s *Settler) read(in *Inode, w Window, before bool) (view, error) {
 	v := view{state: in.State}
-	if in.State != verdict.OwnerLive || in.file < 0 {
+	if in.file < 0 {
 		return v, nil
 	}
+	v.state = verdict.OwnerLive // until a fork says otherwise; it may have been a moment's
 	if before {
 		if err := s.stamp(in, &v); err != nil {
 			return v, err
@@ -199,9 +226,8 @@ func (s *Settler) read(in *Inode, w Window, before bool) (view, error) {
 	h.SetSeed(s.seed)
 	for _, fork := range [2]ioctl.Fork{ioctl.DataFork, ioctl.AttrFork} {
 		err := s.readFork(in, fork, w, &v, &h)
-		if errors.Is(err, ioctl.ErrCorrupt) {
+		if unreadable(err) {
 			v.state, v.attr = verdict.OwnerUnreadable, fork == ioctl.AttrFork
-			in.State, in.UnreadableAttr = v.state, v.attr
 			continue
 		}
 		if err != nil {
@@ -209,6 +235,7 @@ func (s *Settler) read(in *Inode, w Window, before bool) (view, error) {
 		}
 	}
 	v.sum = h.Sum64()
+	in.State, in.UnreadableAttr = v.state, v.attr
 	if !before {
 		if err := s.stamp(in, &v); err != nil {
 			return v, err
@@ -280,127 +307,4 @@ func (s *Settler) take(in *Inode, fork ioctl.Fork, r *ioctl.BmapRecord, w Window
 		StartBlock: uint32(lo), BlockCount: uint32(hi - lo),
 		Owner: uint64(in.Ino), Offset: shadow.PackOffset(off, flags),
 	})
-}
-
-// FlushInode writes back what in has not allocated yet and finishes
-// copy-on-write, so that nblocks can be compared with the forks.
-func (s *Settler) FlushInode(_ context.Context, ino uint64) error {
-	in, err := s.look(ino)
-	if err != nil {
-		return err
-	}
-	if in.file < 0 {
-		return nil
-	}
-	if err := unix.Fsync(in.file); err != nil {
-		return fmt.Errorf("write back inode %d: %w", ino, err)
-	}
-	return nil
-}
-
-// Measured is what an inode's counters and forks add up to.
-type Measured struct {
-	Inode
-	// ForkBlocks are the blocks that both forks map, in fs blocks.
-	ForkBlocks uint64
-}
-
-// Measure reads an inode's counters and sums its forks anew.
-// Errors: those that end a run.
-func (s *Settler) Measure(ino uint64) (Measured, error) {
-	s.forget(ino)
-	in, err := s.look(ino)
-	if err != nil {
-		return Measured{}, err
-	}
-	v, err := s.read(in, Window{}, true)
-	if err != nil {
-		return Measured{}, err
-	}
-	return Measured{Inode: *in, ForkBlocks: v.blocks}, nil
-}
-
-// StillClaims returns what is left of a claim on the blocks of w when its
-// owner is asked again; a claim by known metadata stands as it is.
-// Errors: those that end a run.
-func (s *Settler) StillClaims(w Window, claim shadow.Rmap) ([]shadow.Rmap, error) {
-	if !claim.IsInode() {
-		return []shadow.Rmap{claim}, nil
-	}
-	lo, hi := max(uint64(claim.StartBlock), uint64(w.Start)), min(claim.End(), w.end())
-	if lo >= hi {
-		return nil, nil
-	}
-	in, err := s.look(claim.Owner)
-	if err != nil {
-		return nil, err
-	}
-	v, err := s.read(in, Window{AGNo: w.AGNo, Start: uint32(lo), Count: uint32(hi - lo)}, true)
-	if err != nil {
-		return nil, err
-	}
-	return v.claims, nil
-}
-
-// LostSince returns those of an inode's former mappings whose offsets it maps
-// no more although nothing has changed it since: neither freed nor reused, and
-// no newer ctime. A mapping that moved (copy-on-write) is not lost.
-// Errors: those that end a run.
-func (s *Settler) LostSince(ino uint64, since time.Time, former []shadow.Rmap) ([]shadow.Rmap, error) {
-	s.forget(ino)
-	in, err := s.look(ino)
-	if err != nil || in.file < 0 {
-		return nil, err
-	}
-	st, err := s.fs.Statx(in.file)
-	if err != nil {
-		return nil, err
-	}
-	if st.Nlink == 0 || st.CTime.Time().After(since) {
-		return nil, nil
-	}
-	var lost []shadow.Rmap
-	for _, r := range former {
-		fork := ioctl.DataFork
-		if r.Flags()&shadow.OffsetAttrFork != 0 {
-			fork = ioctl.AttrFork
-		}
-		start := ioctl.DAddr(r.FileOffset() << s.sectorsLog)
-		length := ioctl.DAddr(uint64(r.BlockCount) << s.sectorsLog)
-		if err := s.fs.BmapRange(in.file, fork, start, length, s.bmap); err != nil {
-			return nil, err
-		}
-		var mapped ioctl.DAddr
-		for i := range s.bmap.Records() {
-			mapped += s.bmap.Records()[i].Length
-		}
-		if mapped < length {
-			lost = append(lost, r)
-		}
-	}
-	return lost, nil
-}
-
-// Fork returns the mappings of one fork, as many as one call gives. They are
-// the caller's. None for an inode that cannot be opened.
-// Errors: [ioctl.ErrCorrupt]; those that end a run.
-func (s *Settler) Fork(ino uint64, fork ioctl.Fork) ([]ioctl.BmapRecord, error) {
-	in, err := s.look(ino)
-	if err != nil || in.file < 0 {
-		return nil, err
-	}
-	if err := s.fs.Bmap(in.file, fork, s.bmap); err != nil {
-		return nil, err
-	}
-	return slices.Clone(s.bmap.Records()), nil
-}
-
-// StateOf finds out what an owner is now.
-// Errors: those that end a run.
-func (s *Settler) StateOf(ino uint64) (verdict.OwnerState, error) {
-	in, err := s.look(ino)
-	if err != nil {
-		return verdict.OwnerUnknown, err
-	}
-	return in.State, nil
 }

@@ -2,6 +2,7 @@ package confirm
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -19,20 +20,30 @@ type QuietFunc func(ctx context.Context, agno ioctl.AGNumber, observe func() err
 
 // ProveQuiet looks at a confirmed candidate once more, in a moment in which
 // nothing was under way in its AG, and sets Quiet: what is seen then is exact.
-// A candidate that is not seen then is dropped.
-// Errors: quiet's; those that end a run.
+// A candidate that is not seen then is dropped. Where no such moment is to be
+// had it stays as it is.
+// Errors: quiet's, except those of a barrier that is not to be had; those that
+// end a run.
 func (s *Settler) ProveQuiet(ctx context.Context, c *SpaceCandidate, quiet QuietFunc) error {
 	for range quietTries {
-		var same bool
+		var same, bad bool
 		still, err := quiet(ctx, c.AGNo, func() error {
 			parts, err := s.triple(c.Window, c.Conflict)
+			if bad = unreadable(err); bad {
+				return nil
+			}
 			same = slices.Equal(intersect(parts, c.Parts), c.Parts)
 			return err
 		})
-		if err != nil {
+		switch {
+		case errors.Is(err, ioctl.ErrBusy), unreadable(err), errors.Is(err, ioctl.ErrNotSupported):
+			return nil
+		case err != nil:
 			return err
-		}
-		if still {
+		case bad:
+			c.Status, c.Why = Unsettled, spaceUnreadable
+			return nil
+		case still:
 			c.Quiet = same
 			if !same {
 				c.Status, c.Parts = Dropped, nil

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
-	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/scrub/witness"
 	"github.com/scrubd/scrubd/shadow"
 )
@@ -48,7 +47,9 @@ type Candidate struct {
 	// Why says what kept an Unsettled candidate from being settled.
 	Why string
 
-	votes, looks int
+	votes, barriers int
+	since           time.Time // of the first of these votes
+	guarded         bool      // none of them was without a ctime
 }
 
 // Options of a [Settler].
@@ -72,10 +73,12 @@ type Options struct {
 const (
 	votesWithBarrier    = 3
 	votesWithoutBarrier = 12
+	voteBarriers        = 2
 	maxRounds           = 40
 	// hotLooks is how often a candidate whose owner never holds still is
-	// looked at in one go, in the last round.
-	hotLooks = 400
+	// looked at in one go, in the last round, with a barrier after so many.
+	hotLooks   = 400
+	hotBarrier = 8
 	// maxOpen bounds the descriptors that pending candidates keep open.
 	maxOpen  = 128
 	minPause = 10 * time.Millisecond
@@ -135,22 +138,21 @@ func (s *Settler) Close() { s.closeAll() }
 // Settle looks at every pending candidate until none is left or the rounds are
 // used up. Errors: those that end a run (shutdown, lost privilege), and ctx's.
 func (s *Settler) Settle(ctx context.Context, cands []*Candidate) error {
-	// On a read-only mount nothing is unlinked.
+	pending := slices.DeleteFunc(slices.Clone(cands), func(c *Candidate) bool { return c.Status != Pending })
+	if len(pending) == 0 {
+		return nil
+	}
+	// Where nothing can be written there is nothing to inactivate either.
 	if err := s.fs.FlushInodegc(); err != nil && !errors.Is(err, ioctl.ErrReadOnly) {
 		return err
 	}
-	need := votesWithBarrier
-	if s.opts.Drain == nil {
-		need = votesWithoutBarrier
-	}
-	pending := slices.DeleteFunc(slices.Clone(cands), func(c *Candidate) bool { return c.Status != Pending })
 	total := len(pending)
-	for round := 0; round < maxRounds && len(pending) > 0; round++ {
+	for round := range maxRounds {
 		for _, c := range pending {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := s.vote(c, need); err != nil {
+			if err := s.vote(c, false); err != nil {
 				return err
 			}
 		}
@@ -161,8 +163,18 @@ func (s *Settler) Settle(ctx context.Context, cands []*Candidate) error {
 		if len(pending) == 0 {
 			return nil
 		}
-		if err := s.pause(ctx, pending); err != nil {
+		drained, err := s.pause(ctx, func(yield func(ioctl.AGNumber) bool) {
+			for _, c := range pending {
+				if !yield(c.AGNo) {
+					return
+				}
+			}
+		})
+		if err != nil {
 			return err
+		}
+		for _, c := range pending {
+			c.passed(drained[c.AGNo])
 		}
 	}
 	for _, c := range pending {
@@ -183,7 +195,8 @@ func (s *Settler) Glance(ctx context.Context, cands []*Candidate) error {
 		if c.Status != Pending {
 			continue
 		}
-		if err := s.vote(c, votesWithoutBarrier); err != nil {
+		c.votes = 0
+		if err := s.vote(c, false); err != nil {
 			return err
 		}
 		c.votes = 0
@@ -192,33 +205,70 @@ func (s *Settler) Glance(ctx context.Context, cands []*Candidate) error {
 }
 
 // pause is one barrier on every AG that something is pending in, and a random
-// nap: fixed intervals run in step with a writer's own rhythm.
-func (s *Settler) pause(ctx context.Context, pending []*Candidate) error {
-	if s.opts.Drain != nil {
-		drained := make(map[ioctl.AGNumber]bool)
-		for _, c := range pending {
-			if drained[c.AGNo] {
-				continue
-			}
-			drained[c.AGNo] = true
-			if err := s.opts.Drain(ctx, c.AGNo); err != nil {
-				return err
-			}
+// nap: fixed intervals run in step with a writer's own rhythm. It returns the
+// AGs that the barrier was had for.
+func (s *Settler) pause(ctx context.Context, groups iter.Seq[ioctl.AGNumber]) (map[ioctl.AGNumber]bool, error) {
+	drained := make(map[ioctl.AGNumber]bool)
+	for agno := range groups {
+		if _, ok := drained[agno]; ok {
+			continue
 		}
+		ok, err := s.drain(ctx, agno)
+		if err != nil {
+			return nil, err
+		}
+		drained[agno] = ok
 	}
 	nap := minPause + time.Duration(rand.Int64N(int64(maxPause-minPause)))
-	return s.opts.Sleep(ctx, nap)
+	return drained, s.opts.Sleep(ctx, nap)
+}
+
+// drain is one barrier on one AG. A group whose headers cannot be read, or that
+// is too busy, has none for now; what is pending there gets no further. A
+// kernel whose scrub does not wait has none at all.
+func (s *Settler) drain(ctx context.Context, agno ioctl.AGNumber) (bool, error) {
+	if s.opts.Drain == nil {
+		return false, nil
+	}
+	err := s.opts.Drain(ctx, agno)
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, err
+	case errors.Is(err, ioctl.ErrNotSupported):
+		s.opts.Drain = nil
+		return false, nil
+	case unreadable(err), errors.Is(err, ioctl.ErrBusy), errors.Is(err, ioctl.ErrInterrupted), errors.Is(err, ioctl.ErrNoEntry):
+		return false, nil
+	}
+	return false, err
+}
+
+// passed notes that a barrier, if it was had, lies between the votes of c so
+// far and those to come.
+func (c *Candidate) passed(barrier bool) {
+	if barrier && c.votes > 0 {
+		c.barriers++
+	}
 }
 
 // settleHot is the last resort for an inode that is written to all the time:
 // many looks in a row, of which one at which fork and rmapbt agree suffices.
 func (s *Settler) settleHot(ctx context.Context, c *Candidate) error {
-	for range hotLooks {
+	for i := range hotLooks {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.vote(c, votesWithoutBarrier); err != nil || c.Status != Pending {
+		if err := s.vote(c, true); err != nil || c.Status != Pending {
 			return err
+		}
+		if i%hotBarrier == hotBarrier-1 {
+			ok, err := s.drain(ctx, c.AGNo)
+			if err != nil {
+				return err
+			}
+			c.passed(ok)
 		}
 		if err := s.opts.Sleep(ctx, time.Duration(rand.Int64N(int64(5*time.Millisecond)))); err != nil {
 			return err
@@ -227,222 +277,31 @@ func (s *Settler) settleHot(ctx context.Context, c *Candidate) error {
 	c.Status = Unsettled
 	if c.Why == "" {
 		c.Why = "its owner changed at every look"
+		if c.votes > 0 && s.opts.Drain != nil && c.barriers == 0 {
+			c.Why = "its AG was never seen without transactions under way"
+		}
 	}
 	return nil
 }
 
-// vote looks once. A look at which the sides agree drops the candidate; one
-// that counts and shows the same difference as before adds a vote; one that
-// counts and shows another starts over.
-func (s *Settler) vote(c *Candidate, need int) error {
-	look, err := s.lookAt(c)
-	if err != nil {
-		return err
-	}
-	c.looks++
+// enough tells whether the votes of c so far confirm it. Votes that no ctime
+// guards (of an inode that is not there, or whose forks cannot be read) take as
+// many looks as space without an owner does.
+func (s *Settler) enough(c *Candidate, hot bool) bool {
+	need, barriers, span := votesWithBarrier, voteBarriers, time.Duration(0)
 	switch {
-	case look.agrees:
-		c.Status = Dropped
-		for _, ino := range c.Owners {
-			s.forget(ino)
-		}
-	case !look.counts:
-		c.Why = look.why
-	case c.votes > 0 && slices.Equal(c.Diffs, look.diffs):
-		c.votes++
-	default:
-		c.Diffs, c.votes = look.diffs, 1
+	case !c.guarded:
+		need, barriers, span = samplesWithBarrier, spaceBarriers, spaceSpan
+	case hot:
+		need = votesWithoutBarrier
 	}
-	if c.votes >= need {
-		c.Status = Confirmed
-	}
-	return nil
-}
-
-type look struct {
-	diffs  []shadow.Difference
-	agrees bool // fork and rmapbt were seen to agree
-	counts bool // nothing moved: the difference is one of a single moment
-	why    string
-}
-
-// lookAt is one sandwich: forks, rmapbt window, forks again.
-func (s *Settler) lookAt(c *Candidate) (look, error) {
-	owners := slices.Clone(c.Owners)
-	inodes := make([]*Inode, len(owners))
-	for i, ino := range owners {
-		in, err := s.look(ino)
-		if err != nil {
-			return look{}, err
-		}
-		inodes[i] = in
-	}
-	before, err := s.readAll(inodes, c.Window, true)
-	if err != nil {
-		return look{}, err
-	}
-	kernel, err := s.windowRecords(c, inodes)
-	if errors.Is(err, ioctl.ErrCorrupt) {
-		return look{why: "the rmapbt cannot be read there"}, nil
-	}
-	if err != nil {
-		return look{}, err
-	}
-	after, err := s.readAll(inodes, c.Window, false)
-	if err != nil {
-		return look{}, err
-	}
-	return s.judge(c, inodes, before, after, kernel)
-}
-
-func (s *Settler) readAll(inodes []*Inode, w Window, first bool) ([]view, error) {
-	views := make([]view, len(inodes))
-	for i, in := range inodes {
-		v, err := s.read(in, w, first)
-		if err != nil {
-			return nil, err
-		}
-		views[i] = v
-	}
-	return views, nil
-}
-
-// windowRecords reads the rmapbt's records of the window, clipped to it, of
-// those owners that are in question. Owners whose forks nobody can read (links,
-// special and private files, inodes on their way out) have no claims to hold
-// against their records.
-func (s *Settler) windowRecords(c *Candidate, inodes []*Inode) ([]shadow.Rmap, error) {
-	if c.Against != AgainstRmapbt {
-		return nil, nil
-	}
-	var err error
-	s.recs, err = witness.RmapWindow(s.fs, c.AGNo, ioctl.AGBlock(c.Start), ioctl.AGBlock(c.Count), s.fsmap, s.recs[:0])
-	if err != nil {
-		return nil, err
-	}
-	var out []shadow.Rmap
-	for i := range s.recs {
-		r := s.recs[i].Rmap
-		lo, hi := max(uint64(r.StartBlock), uint64(c.Start)), min(r.End(), c.end())
-		if lo >= hi {
-			continue
-		}
-		if !s.concerns(c, &r) || silent(inodes, r.Owner) {
-			continue
-		}
-		out = append(out, cut(r, lo, hi))
-	}
-	slices.SortFunc(out, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) })
-	return out, nil
-}
-
-func (s *Settler) concerns(c *Candidate, r *shadow.Rmap) bool {
-	if !r.IsInode() {
-		return r.Owner == shadow.OwnerFS || r.Owner == shadow.OwnerLog
-	}
-	return r.Offset&shadow.OffsetBmbtBlock == 0 && slices.Contains(c.Owners, r.Owner)
-}
-
-func silent(inodes []*Inode, owner uint64) bool {
-	return slices.ContainsFunc(inodes, func(in *Inode) bool {
-		return uint64(in.Ino) == owner && in.State == verdict.OwnerSilent
-	})
-}
-
-// judge compares both readings of the forks with the rmapbt window.
-func (s *Settler) judge(c *Candidate, inodes []*Inode, before, after []view, kernel []shadow.Rmap) (look, error) {
-	first, err := s.diff(c, before, kernel)
-	if err != nil {
-		return look{}, err
-	}
-	second, err := s.diff(c, after, kernel)
-	if err != nil {
-		return look{}, err
-	}
-	l := look{diffs: second}
-	if len(first) == 0 || len(second) == 0 {
-		l.agrees = true
-		return l, nil
-	}
-	for i, in := range inodes {
-		if why := s.moved(in, &before[i], &after[i]); why != "" {
-			l.why = why
-			return l, nil
+	if s.opts.Drain == nil {
+		barriers = 0
+		if need = votesWithoutBarrier; !c.guarded {
+			need = samplesWithoutBarrier
 		}
 	}
-	if !slices.Equal(first, second) {
-		l.why = "a fork changed during the look"
-		return l, nil
-	}
-	l.counts = true
-	return l, nil
-}
-
-// moved says why a look at in does not count, if it does not.
-func (s *Settler) moved(in *Inode, before, after *view) string {
-	switch in.State {
-	case verdict.OwnerLive:
-		if before.ctime != after.ctime || before.nlink != after.nlink || before.sum != after.sum {
-			return "its owner changed during the look"
-		}
-		if !s.opts.MultigrainCtime && time.Since(after.ctime.Time()) < 20*time.Millisecond {
-			return "its owner changed within the clock's grain"
-		}
-		return ""
-	case verdict.OwnerDead:
-		// The inobt bit has to be clear after the look as well.
-		if validIno(s.geo, in.Ino) {
-			alive, err := s.allocated(in.Ino)
-			if err != nil || alive {
-				s.forget(uint64(in.Ino))
-				return "the inode was allocated during the look"
-			}
-		}
-		return ""
-	case verdict.OwnerUnknown:
-		s.forget(uint64(in.Ino))
-		return "its owner could not be looked up"
-	case verdict.OwnerSilent:
-		s.forget(uint64(in.Ino)) // it may speak next time (inodegc)
-		return ""
-	default:
-		return ""
-	}
-}
-
-func (s *Settler) diff(c *Candidate, views []view, kernel []shadow.Rmap) ([]shadow.Difference, error) {
-	if c.Against != AgainstRmapbt {
-		return s.conflicts(c, views)
-	}
-	var claims []shadow.Rmap
-	if s.opts.Static != nil {
-		for _, r := range s.opts.Static(c.AGNo) {
-			lo, hi := max(uint64(r.StartBlock), uint64(c.Start)), min(r.End(), c.end())
-			if lo < hi {
-				claims = append(claims, cut(r, lo, hi))
-			}
-		}
-	}
-	for i := range views {
-		claims = append(claims, views[i].claims...)
-	}
-	slices.SortFunc(claims, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) })
-	var out []shadow.Difference
-	for d, err := range shadow.Diff(one(claims), one(kernel)) {
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return out, nil
-}
-
-func one(recs []shadow.Rmap) iter.Seq2[[]shadow.Rmap, error] {
-	return func(yield func([]shadow.Rmap, error) bool) {
-		if len(recs) > 0 {
-			yield(recs, nil)
-		}
-	}
+	return c.votes >= need && c.barriers >= barriers && time.Since(c.since) >= span
 }
 
 // InodeOf returns what the settler last found out about an owner, nil if it

@@ -2,7 +2,6 @@ package confirm
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -52,6 +51,8 @@ const (
 	spaceRounds           = 120
 )
 
+const spaceUnreadable = "the rmapbt or the bnobt cannot be read there"
+
 // SettleSpace samples every pending candidate until none is left. A stretch
 // that agrees at one sample is dropped; one that shrinks starts over.
 // Errors: as for [Settler.Settle].
@@ -88,27 +89,35 @@ func (s *Settler) SettleSpace(ctx context.Context, cands []*SpaceCandidate) erro
 	}
 	for _, c := range pending {
 		c.Status, c.Why = Unsettled, "its blocks changed at every look"
+		if c.samples >= samplesWithBarrier {
+			c.Why = "its AG was never seen without transactions under way"
+		}
 	}
 	return nil
 }
 
 func (s *Settler) pauseSpace(ctx context.Context, pending []*SpaceCandidate) error {
-	windows := make([]*Candidate, len(pending))
-	for i, c := range pending {
-		windows[i] = &Candidate{Window: c.Window}
-		if s.opts.Drain != nil {
+	drained, err := s.pause(ctx, func(yield func(ioctl.AGNumber) bool) {
+		for _, c := range pending {
+			if !yield(c.AGNo) {
+				return
+			}
+		}
+	})
+	for _, c := range pending {
+		if drained[c.AGNo] {
 			c.barriers++
 		}
 	}
-	return s.pause(ctx, windows)
+	return err
 }
 
 // sampleSpace takes one triple. Only what disagrees in the same way before
 // and after the bnobt was read counts.
 func (s *Settler) sampleSpace(c *SpaceCandidate) error {
 	parts, err := s.triple(c.Window, c.Conflict)
-	if errors.Is(err, ioctl.ErrCorrupt) {
-		c.Status, c.Why = Unsettled, "the rmapbt or the bnobt cannot be read there"
+	if unreadable(err) {
+		c.Status, c.Why = Unsettled, spaceUnreadable
 		return nil
 	}
 	if err != nil {

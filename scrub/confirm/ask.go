@@ -1,0 +1,174 @@
+package confirm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// FlushInode writes back what in has not allocated yet and finishes
+// copy-on-write, so that nblocks can be compared with the forks.
+func (s *Settler) FlushInode(_ context.Context, ino uint64) error {
+	in, err := s.look(ino)
+	if err != nil {
+		return err
+	}
+	if in.file < 0 {
+		return nil
+	}
+	if err := unix.Fsync(in.file); err != nil {
+		return fmt.Errorf("write back inode %d: %w", ino, err)
+	}
+	return nil
+}
+
+// Measured is what an inode's counters and forks add up to.
+type Measured struct {
+	Inode
+	// ForkBlocks are the blocks that both forks map, in fs blocks.
+	ForkBlocks uint64
+}
+
+// Measure reads an inode's counters and sums its forks anew.
+// Errors: those that end a run.
+func (s *Settler) Measure(ino uint64) (Measured, error) {
+	s.forget(ino)
+	in, err := s.look(ino)
+	if err != nil {
+		return Measured{}, err
+	}
+	v, err := s.read(in, Window{}, true)
+	if err != nil {
+		return Measured{}, err
+	}
+	return Measured{Inode: *in, ForkBlocks: v.blocks}, nil
+}
+
+// StillClaims returns what is left of a claim on the blocks of w when its
+// owner is asked again. A claim by known metadata stands as it is, and so does
+// one of an owner that cannot be asked any more: what it said when it could is
+// the last word that there is.
+// Errors: those that end a run.
+func (s *Settler) StillClaims(w Window, claim shadow.Rmap) ([]shadow.Rmap, error) {
+	if !claim.IsInode() {
+		return []shadow.Rmap{claim}, nil
+	}
+	lo, hi := max(uint64(claim.StartBlock), uint64(w.Start)), min(claim.End(), w.end())
+	if lo >= hi {
+		return nil, nil
+	}
+	in, err := s.look(claim.Owner)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.read(in, Window{AGNo: w.AGNo, Start: uint32(lo), Count: uint32(hi - lo)}, true)
+	if err != nil {
+		return nil, err
+	}
+	switch v.state {
+	case verdict.OwnerLive, verdict.OwnerDead:
+		return v.claims, nil
+	default:
+		return []shadow.Rmap{cut(claim, lo, hi)}, nil
+	}
+}
+
+// LostSince returns those of an inode's former mappings whose offsets it maps
+// no more, or no more as written, although nothing has changed it since: neither
+// freed nor reused, and no newer ctime. A mapping that moved (copy-on-write) is
+// not lost; all are if the inode cannot be read any more.
+// Errors: those that end a run.
+func (s *Settler) LostSince(ino uint64, since time.Time, former []shadow.Rmap) ([]shadow.Rmap, error) {
+	s.forget(ino)
+	in, err := s.look(ino)
+	switch {
+	case err != nil:
+		return nil, err
+	case in.State == verdict.OwnerUnreadable, in.State == verdict.OwnerUnloadable:
+		return slices.Clone(former), nil
+	case in.file < 0:
+		return nil, nil
+	}
+	st, err := s.fs.Statx(in.file)
+	if err != nil {
+		return nil, err
+	}
+	// Stamps of a coarse clock lie a little in the past.
+	if st.Nlink == 0 || st.CTime.Time().After(since.Add(-clockGrain)) {
+		return nil, nil
+	}
+	var lost []shadow.Rmap
+	for _, r := range former {
+		whole, err := s.stillMaps(in, &r)
+		if err != nil {
+			return nil, err
+		}
+		if !whole {
+			lost = append(lost, r)
+		}
+	}
+	return lost, nil
+}
+
+// stillMaps tells whether the fork that r was of maps all of its offsets, and
+// none that was written as unwritten. A fork that cannot be read does not.
+func (s *Settler) stillMaps(in *Inode, r *shadow.Rmap) (bool, error) {
+	fork := ioctl.DataFork
+	if r.Flags()&shadow.OffsetAttrFork != 0 {
+		fork = ioctl.AttrFork
+	}
+	start := ioctl.DAddr(r.FileOffset() << s.sectorsLog)
+	end := start + ioctl.DAddr(uint64(r.BlockCount)<<s.sectorsLog)
+	for start < end {
+		err := s.fs.BmapRange(in.file, fork, start, end-start, s.bmap)
+		if unreadable(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		recs := s.bmap.Records()
+		for i := range recs {
+			zeroed := recs[i].Flags.Has(ioctl.BmapPrealloc) && r.Flags()&shadow.OffsetUnwritten == 0
+			if recs[i].Offset > start || zeroed {
+				return false, nil // a hole before it
+			}
+			start = recs[i].Offset + recs[i].Length
+		}
+		if len(recs) == 0 || s.bmap.Complete() {
+			break
+		}
+	}
+	return start >= end, nil
+}
+
+// Fork returns the mappings of one fork, as many as one call gives. They are
+// the caller's. None for an inode that cannot be opened.
+// Errors: [ioctl.ErrCorrupt]; those that end a run.
+func (s *Settler) Fork(ino uint64, fork ioctl.Fork) ([]ioctl.BmapRecord, error) {
+	in, err := s.look(ino)
+	if err != nil || in.file < 0 {
+		return nil, err
+	}
+	if err := s.fs.Bmap(in.file, fork, s.bmap); err != nil {
+		return nil, err
+	}
+	return slices.Clone(s.bmap.Records()), nil
+}
+
+// StateOf finds out what an owner is now.
+// Errors: those that end a run.
+func (s *Settler) StateOf(ino uint64) (verdict.OwnerState, error) {
+	in, err := s.look(ino)
+	if err != nil {
+		return verdict.OwnerUnknown, err
+	}
+	return in.State, nil
+}

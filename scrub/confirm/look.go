@@ -1,0 +1,265 @@
+package confirm
+
+import (
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/scrub/witness"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// clockGrain is within what two changes may carry the same ctime, before
+// multigrain stamps.
+const clockGrain = 20 * time.Millisecond
+
+// vote looks once. A look at which the sides agree drops the candidate; one
+// that counts and shows the same difference as before adds a vote; one that
+// counts and shows another starts over.
+func (s *Settler) vote(c *Candidate, hot bool) error {
+	look, err := s.lookAt(c)
+	if err != nil {
+		return err
+	}
+	switch {
+	case look.agrees:
+		c.Status = Dropped
+		for _, ino := range c.Owners {
+			s.forget(ino)
+		}
+		return nil
+	case !look.counts:
+		c.Why = look.why
+		return nil
+	case c.votes > 0 && slices.Equal(c.Diffs, look.diffs):
+		c.votes++
+		c.guarded = c.guarded && look.guarded
+	default:
+		c.Diffs, c.votes, c.barriers, c.since, c.guarded = look.diffs, 1, 0, time.Now(), look.guarded
+	}
+	if s.enough(c, hot) {
+		c.Status = Confirmed
+	}
+	return nil
+}
+
+type look struct {
+	diffs  []shadow.Difference
+	agrees bool // fork and rmapbt were seen to agree
+	counts bool // nothing moved: the difference is one of a single moment
+	// guarded: a ctime would have told of any change during the look.
+	guarded bool
+	why     string
+}
+
+// lookAt is one sandwich: forks, rmapbt window, forks again.
+func (s *Settler) lookAt(c *Candidate) (look, error) {
+	s.makeRoom(c.Owners) // before any of them is looked up: all have to stay open
+	inodes := make([]*Inode, len(c.Owners))
+	for i, ino := range c.Owners {
+		in, err := s.look(ino)
+		if err != nil {
+			return look{}, err
+		}
+		inodes[i] = in
+	}
+	before, err := s.readAll(inodes, c.Window, true)
+	if err != nil {
+		return look{}, err
+	}
+	kernel, err := s.windowRecords(c, inodes)
+	if unreadable(err) {
+		return look{why: "the rmapbt cannot be read there"}, nil
+	}
+	if err != nil {
+		return look{}, err
+	}
+	after, err := s.readAll(inodes, c.Window, false)
+	if err != nil {
+		return look{}, err
+	}
+	l, err := s.judge(c, inodes, before, after, kernel)
+	if unreadable(err) {
+		return look{why: "the bnobt cannot be read there"}, nil
+	}
+	return l, err
+}
+
+func (s *Settler) readAll(inodes []*Inode, w Window, first bool) ([]view, error) {
+	views := make([]view, len(inodes))
+	for i, in := range inodes {
+		v, err := s.read(in, w, first)
+		if err != nil {
+			return nil, err
+		}
+		views[i] = v
+	}
+	return views, nil
+}
+
+// windowRecords reads the rmapbt's records of the window, clipped to it, of
+// those owners that are in question. Owners whose forks nobody can read (links,
+// special and private files, inodes on their way out) have no claims to hold
+// against their records.
+func (s *Settler) windowRecords(c *Candidate, inodes []*Inode) ([]shadow.Rmap, error) {
+	if c.Against != AgainstRmapbt {
+		return nil, nil
+	}
+	var err error
+	s.recs, err = witness.RmapWindow(s.fs, c.AGNo, ioctl.AGBlock(c.Start), ioctl.AGBlock(c.Count), s.fsmap, s.recs[:0])
+	if err != nil {
+		return nil, err
+	}
+	var out []shadow.Rmap
+	for i := range s.recs {
+		r := s.recs[i].Rmap
+		lo, hi := max(uint64(r.StartBlock), uint64(c.Start)), min(r.End(), c.end())
+		if lo >= hi {
+			continue
+		}
+		if !s.concerns(c, &r) || silent(inodes, r.Owner) {
+			continue
+		}
+		out = append(out, cut(r, lo, hi))
+	}
+	slices.SortFunc(out, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) })
+	return out, nil
+}
+
+func (s *Settler) concerns(c *Candidate, r *shadow.Rmap) bool {
+	if !r.IsInode() {
+		return r.Owner == shadow.OwnerFS || r.Owner == shadow.OwnerLog
+	}
+	return r.Offset&shadow.OffsetBmbtBlock == 0 && slices.Contains(c.Owners, r.Owner)
+}
+
+// silent tells whether owner is one of whom no claims are to be had by design.
+// One that would speak if it were not for a lease is none.
+func silent(inodes []*Inode, owner uint64) bool {
+	return slices.ContainsFunc(inodes, func(in *Inode) bool {
+		return uint64(in.Ino) == owner && in.State == verdict.OwnerSilent && !in.refused
+	})
+}
+
+// judge compares both readings of the forks with the rmapbt window.
+func (s *Settler) judge(c *Candidate, inodes []*Inode, before, after []view, kernel []shadow.Rmap) (look, error) {
+	first, err := s.diff(c, before, kernel)
+	if err != nil {
+		return look{}, err
+	}
+	second, err := s.diff(c, after, kernel)
+	if err != nil {
+		return look{}, err
+	}
+	l := look{diffs: second, guarded: true}
+	agrees := len(first) == 0 || len(second) == 0
+	for i, in := range inodes {
+		l.guarded = l.guarded && before[i].state == verdict.OwnerLive && after[i].state == verdict.OwnerLive
+		if agrees {
+			l.why = s.unheard(in, &before[i], &after[i])
+		} else {
+			l.why = s.moved(in, &before[i], &after[i])
+		}
+		if l.why != "" {
+			return l, nil
+		}
+	}
+	switch {
+	case agrees:
+		l.agrees = true
+	case !slices.Equal(first, second):
+		l.why = "a fork changed during the look"
+	default:
+		l.counts = true
+	}
+	return l, nil
+}
+
+// unheard says why the lack of a difference means nothing, if it does not: the
+// claims of an owner that could not be asked are missing on one side.
+func (s *Settler) unheard(in *Inode, before, after *view) string {
+	for _, v := range [2]*view{before, after} {
+		switch {
+		case v.state == verdict.OwnerUnreadable, v.state == verdict.OwnerUnloadable:
+			return "its owner cannot be read"
+		case v.state == verdict.OwnerUnknown, v.state == verdict.OwnerSilent && in.refused:
+			return s.moved(in, before, after)
+		}
+	}
+	return ""
+}
+
+// moved says why a look at in does not count, if it does not.
+func (s *Settler) moved(in *Inode, before, after *view) string {
+	if before.state != after.state {
+		return "its owner changed during the look"
+	}
+	switch after.state {
+	case verdict.OwnerLive, verdict.OwnerUnreadable:
+		if before.ctime != after.ctime || before.nlink != after.nlink || before.sum != after.sum || before.attr != after.attr {
+			return "its owner changed during the look"
+		}
+		if !s.opts.MultigrainCtime && time.Since(after.ctime.Time()).Abs() < clockGrain {
+			return "its owner changed within the clock's grain"
+		}
+		return ""
+	case verdict.OwnerDead:
+		// The inobt bit has to be clear after the look as well.
+		if validIno(s.geo, in.Ino) {
+			alive, err := s.allocated(in.Ino)
+			if err != nil || alive {
+				s.forget(uint64(in.Ino))
+				return "the inode was allocated during the look"
+			}
+		}
+		return ""
+	case verdict.OwnerUnknown:
+		s.forget(uint64(in.Ino))
+		return "its owner could not be looked up"
+	case verdict.OwnerSilent:
+		s.forget(uint64(in.Ino)) // it may speak next time (inodegc)
+		if in.refused {
+			return "its owner could not be opened because of a lease or an access scanner"
+		}
+		return ""
+	default:
+		return ""
+	}
+}
+
+func (s *Settler) diff(c *Candidate, views []view, kernel []shadow.Rmap) ([]shadow.Difference, error) {
+	if c.Against != AgainstRmapbt {
+		return s.conflicts(c, views)
+	}
+	var claims []shadow.Rmap
+	if s.opts.Static != nil {
+		for _, r := range s.opts.Static(c.AGNo) {
+			lo, hi := max(uint64(r.StartBlock), uint64(c.Start)), min(r.End(), c.end())
+			if lo < hi {
+				claims = append(claims, cut(r, lo, hi))
+			}
+		}
+	}
+	for i := range views {
+		claims = append(claims, views[i].claims...)
+	}
+	slices.SortFunc(claims, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) })
+	var out []shadow.Difference
+	for d, err := range shadow.Diff(one(claims), one(kernel)) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func one(recs []shadow.Rmap) iter.Seq2[[]shadow.Rmap, error] {
+	return func(yield func([]shadow.Rmap, error) bool) {
+		if len(recs) > 0 {
+			yield(recs, nil)
+		}
+	}
+}
