@@ -22,6 +22,7 @@ var commands = []func() *cobra.Command{
 	newSampleCommand,
 	newSnapshotCommand,
 	newFaultCommand,
+	newDemoCommand,
 }
 
 // exitStatus is an error that only sets the exit status: what there was to say
