@@ -44,7 +44,7 @@ func (e *RequireError) Error() string {
 }
 
 // Is reports whether target is [ErrRequired].
-func (e *RequireError) Is(target error) bool { return target == ErrRequired } //nolint:errorlint // Is methods compare the bare target
+func (e *RequireError) Is(target error) bool { return target == ErrRequired }
 
 // run is one run and what lasts as long as it does.
 type run struct {

@@ -59,11 +59,11 @@ func startWriters(ctx context.Context, t *testing.T, dir string) (wait func() ma
 
 // writer is one writer's directory, with a file to clone from and one to change.
 type writer struct {
-	dir         string
-	rng         *mrand.Rand
-	from, file  *os.File
-	data        []byte
-	files, turn int
+	dir        string
+	rng        *mrand.Rand
+	from, file *os.File
+	data       []byte
+	turn       int
 }
 
 const mib = 1 << 20

@@ -241,7 +241,7 @@ func TestLabInodeThatCannotBeLoaded(t *testing.T) {
 		require.NoError(t, os.WriteFile(victim, []byte("data"), 0o644))
 		info, err := os.Stat(victim)
 		require.NoError(t, err)
-		ino := ioctl.Ino(info.Sys().(*syscall.Stat_t).Ino) //nolint:errcheck // it is one on Linux
+		ino := ioctl.Ino(info.Sys().(*syscall.Stat_t).Ino)
 		fs, err := ioctl.Open(loop.Dir())
 		require.NoError(t, err)
 		g := fs.Geometry()

@@ -14,7 +14,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 )
 
-// ErrNoTracing: there is no tracefs, or not these tracepoints, or no right to
+// ErrNoTracing means that there is no tracefs, or not these tracepoints, or no right to
 // use them. What depends on them has to be settled otherwise.
 var ErrNoTracing = errors.New("the kernel's tracepoints cannot be used")
 

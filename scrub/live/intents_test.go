@@ -41,7 +41,7 @@ func TestParseHolds(t *testing.T) {
 
 func FuzzParseHolds(f *testing.F) {
 	f.Add([]byte("x-1 [000] 1.0: xfs_group_intent_hold: dev 7:0 agno 0x1 intents 0"), uint32(1))
-	f.Fuzz(func(t *testing.T, trace []byte, agno uint32) {
+	f.Fuzz(func(_ *testing.T, trace []byte, agno uint32) {
 		_, _ = parseHolds(trace, ioctl.AGNumber(agno))
 	})
 }

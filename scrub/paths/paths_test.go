@@ -193,7 +193,7 @@ func names(t *testing.T, dir string) (paths map[ioctl.Ino][]string) {
 		if err != nil {
 			return err
 		}
-		ino := ioctl.Ino(info.Sys().(*syscall.Stat_t).Ino) //nolint:errcheck // it is one on Linux
+		ino := ioctl.Ino(info.Sys().(*syscall.Stat_t).Ino)
 		paths[ino] = append(paths[ino], rel)
 		return nil
 	}))
@@ -268,7 +268,7 @@ func TestWalkSeesThroughMounts(t *testing.T) {
 	require.NoError(t, os.WriteFile(hidden, nil, 0o644))
 	info, err := os.Stat(hidden)
 	require.NoError(t, err)
-	ino := ioctl.Ino(info.Sys().(*syscall.Stat_t).Ino) //nolint:errcheck // it is one on Linux
+	ino := ioctl.Ino(info.Sys().(*syscall.Stat_t).Ino)
 	fs, err := ioctl.Open(loop.Dir())
 	require.NoError(t, err)
 	defer fs.Close()
@@ -304,7 +304,7 @@ func TestWalkLeavesOutWhatHasNoName(t *testing.T) {
 	defer file.Close()
 	st, err := file.Stat()
 	require.NoError(t, err)
-	ino := ioctl.Ino(st.Sys().(*syscall.Stat_t).Ino) //nolint:errcheck // it is one on Linux
+	ino := ioctl.Ino(st.Sys().(*syscall.Stat_t).Ino)
 	inos := generations(t, fs, map[ioctl.Ino]bool{ino: true})
 	require.Len(t, inos, 1)
 	require.NoError(t, os.Remove(loop.Path("gone")))
@@ -342,7 +342,7 @@ func TestWalkOfAVeryDeepTree(t *testing.T) {
 	require.NoError(t, os.WriteFile(loop.Path("z"), nil, 0o644))
 	info, err := os.Stat(loop.Path("z"))
 	require.NoError(t, err)
-	ino := ioctl.Ino(info.Sys().(*syscall.Stat_t).Ino) //nolint:errcheck // it is one on Linux
+	ino := ioctl.Ino(info.Sys().(*syscall.Stat_t).Ino)
 	fs, err := ioctl.Open(loop.Dir())
 	require.NoError(t, err)
 	defer fs.Close()
