@@ -153,8 +153,14 @@ var adviceBook = []advice{
 	{
 		problem: "a kernel call had not come back",
 		matches: isA[*callStuckError],
-		todo: just("the end of scrubd makes the kernel give the call up where it looks for a fatal signal; " +
-			"until then the mount stays busy, and if that lasts, read dmesg: only a reboot ends a call that hangs"),
+		todo: func(err error) string {
+			var e *callStuckError
+			if errors.As(err, &e) && e.Hold != nil {
+				return e.Hold.todo(e.Path) + "; the process of scrubd may last until then"
+			}
+			return "the end of scrubd makes the kernel give the call up where it looks for a fatal signal; " +
+				"until then the mount stays busy, and if that lasts, read dmesg: only a reboot ends a call that hangs"
+		},
 	},
 	{
 		problem: "a bug in scrubd",

@@ -78,13 +78,21 @@ func (e *vetoError) Error() string {
 func (e *vetoError) Unwrap() error { return e.Err }
 
 // callStuckError is a run that was given up while the kernel was inside a call.
-type callStuckError struct{ Call string }
+// Hold is what keeps the call there, nil when that is not known.
+type callStuckError struct {
+	Call, Path string
+	Hold       *hold
+}
 
 func (e *callStuckError) Error() string {
-	if e.Call == "" {
-		return "stopped while a kernel call had not come back"
+	s := "stopped while a kernel call had not come back"
+	if e.Call != "" {
+		s += fmt.Sprintf(" (%s)", e.Call)
 	}
-	return fmt.Sprintf("stopped while a kernel call had not come back (%s)", e.Call)
+	if e.Hold != nil {
+		s += ": " + e.Hold.why
+	}
+	return s
 }
 
 // outputError is a report that could not be written.

@@ -110,8 +110,42 @@ func watchThaw(ctx context.Context, done <-chan struct{}, stuck func() bool, not
 // Source: include/linux/fs.h (sb_start_write), kernel/locking/percpu-rwsem.c.
 var thawWaits = []string{"percpu_rwsem_wait", "__percpu_down_read"}
 
-// waitsForThaw tells whether a thread of this process waits for a thaw.
-func waitsForThaw() bool { return threadsWaitIn("/proc/self/task", thawWaits...) }
+// hold is what keeps a call of this process in the kernel without being the
+// call's own doing.
+type hold struct {
+	waits []string // kernel functions in which a thread sleeps meanwhile
+	why   string
+	todo  func(mountPoint string) string
+}
+
+// holds are those that can be told from outside.
+//
+// Source: fs/notify/fanotify/fanotify.c (fanotify_get_response).
+var holds = []hold{
+	{
+		waits: thawWaits,
+		why:   "it waits because the filesystem is frozen",
+		todo: func(mountPoint string) string {
+			return "wait for the snapshot that froze it, or thaw it with xfs_freeze -u " + shellQuote(mountPoint)
+		},
+	},
+	{
+		waits: []string{"fanotify_handle_event", "fanotify_get_response"},
+		why:   "it waits for an on-access scanner to let it open a file",
+		todo:  func(string) string { return "see whether the scanner (fanotify) still works, and restart it" },
+	},
+}
+
+// heldBy returns what keeps a thread of this process in the kernel, nil when
+// nothing does that is known.
+func heldBy() *hold {
+	for i := range holds {
+		if threadsWaitIn("/proc/self/task", holds[i].waits...) {
+			return &holds[i]
+		}
+	}
+	return nil
+}
 
 // threadsWaitIn tells whether one of the threads below a task directory of
 // /proc sleeps in one of the functions. The stack is asked too, because some

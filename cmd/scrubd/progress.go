@@ -24,10 +24,10 @@ const lineInterval = 30 * time.Second
 // progress follows the events of a run and shows on standard error how far it
 // is. A kernel call that does not come back is named in every mode.
 type progress struct {
-	term   *terminal
-	path   string
-	mode   progressMode
-	frozen func() bool
+	term *terminal
+	path string
+	mode progressMode
+	held func() *hold
 
 	mu       sync.Mutex
 	last     *scrub.ProgressEvent
@@ -35,12 +35,13 @@ type progress struct {
 	phase    scrub.Phase   // of the last line
 	slow     string        // the call that was last complained of
 	slowAge  time.Duration // its age then
+	moved    time.Duration // Elapsed when something had changed last
 	alerting map[string]bool
 }
 
 func newProgress(term *terminal, path string, mode progressMode) *progress {
 	return &progress{
-		term: term, path: path, mode: mode, frozen: waitsForThaw, alerting: map[string]bool{},
+		term: term, path: path, mode: mode, held: heldBy, alerting: map[string]bool{},
 	}
 }
 
@@ -61,6 +62,9 @@ func (p *progress) event(e scrub.Event) {
 }
 
 func (p *progress) advance(e *scrub.ProgressEvent) {
+	if l := p.last; l == nil || l.Phase != e.Phase || l.Done != e.Done || l.Inodes != e.Inodes {
+		p.moved = e.Elapsed
+	}
 	p.last = e
 	switch p.mode {
 	case progressBar:
@@ -78,23 +82,35 @@ func (p *progress) advance(e *scrub.ProgressEvent) {
 // watchCall names a call that takes longer than its kind should: when it is
 // first seen, and each time that its age has doubled since.
 func (p *progress) watchCall(e *scrub.ProgressEvent) {
-	if e.Call == "" {
+	call, age := e.Call, e.CallAge
+	if call == "" && e.Elapsed-p.moved >= stillAfter {
+		// Calls that only read have no name here. They are short, unless
+		// something holds them.
+		call, age = "a call", e.Elapsed-p.moved
+	}
+	if call == "" {
 		p.slow, p.slowAge = "", 0
 		return
 	}
-	if e.Call == p.slow && e.CallAge < 2*p.slowAge {
+	if call == p.slow && age < 2*p.slowAge {
 		return
 	}
-	p.slow, p.slowAge = e.Call, e.CallAge
-	p.say("%s: %s", p.path, slowCall(e.Call, e.CallAge, p.path, p.frozen()))
+	h := p.held()
+	if h == nil && e.Call == "" {
+		return // at work, with nothing to show for it yet
+	}
+	p.slow, p.slowAge = call, age
+	p.say("%s: %s", p.path, slowCall(call, age, p.path, h))
 }
 
+// stillAfter is how long a run stands still before it is asked why.
+const stillAfter = 10 * time.Second
+
 // slowCall says what it means that a kernel call does not come back.
-func slowCall(call string, age time.Duration, path string, frozen bool) string {
+func slowCall(call string, age time.Duration, path string, h *hold) string {
 	s := fmt.Sprintf("%s has been in the kernel for %s; ", call, roundDuration(age))
-	if frozen {
-		return s + "it waits because the filesystem is frozen: wait for the snapshot that froze it, or thaw it with xfs_freeze -u " +
-			shellQuote(path)
+	if h != nil {
+		return s + h.why + ": " + h.todo(path)
 	}
 	return s + "it cannot be interrupted, only waited for; " +
 		"ending scrubd (Ctrl-C twice) makes the kernel give it up where it looks for a fatal signal"
@@ -129,6 +145,11 @@ func (p *progress) inFlight() string {
 		return ""
 	}
 	return p.last.Call
+}
+
+// stuck is the error of a run that does not end because a call does not.
+func (p *progress) stuck() error {
+	return &callStuckError{Call: p.inFlight(), Path: p.path, Hold: p.held()}
 }
 
 // reached says how far the run got, for a sentence about its end.

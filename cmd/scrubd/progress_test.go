@@ -22,7 +22,7 @@ func newTestProgress(mode progressMode, width int) (*progress, *bytes.Buffer) {
 		term.width = func() int { return width }
 	}
 	p := newProgress(term, "/data", mode)
-	p.frozen = func() bool { return false }
+	p.held = func() *hold { return nil }
 	return p, &out
 }
 
@@ -129,7 +129,7 @@ func TestProgressNamesACallThatDoesNotComeBack(t *testing.T) {
 	out.Reset()
 	p.event(walkAt(6, 131*time.Second)) // it came back
 	assert.Empty(t, p.inFlight())
-	p.frozen = func() bool { return true }
+	p.held = func() *hold { return &holds[0] }
 	e := walkAt(6, 141*time.Second)
 	e.Call, e.CallAge = "repair agf AG 0", 10*time.Second
 	p.event(e)
@@ -166,4 +166,32 @@ func TestCut(t *testing.T) {
 	assert.Equal(t, "hällo", cut("hällo", 5))
 	assert.Empty(t, cut("hällo", 0))
 	assert.Empty(t, cut("hällo", -1))
+}
+
+// Calls that only read are not named by the run. When one of them is held, the
+// run stands still, and why is said.
+func TestProgressSaysWhyARunStandsStill(t *testing.T) {
+	p, out := newTestProgress(progressNone, 0)
+	for s := range 60 {
+		p.event(walkAt(5, time.Duration(s)*time.Second))
+	}
+	assert.Empty(t, out.String(), "it may be at work")
+	p.held = func() *hold { return &holds[0] }
+	for s := range 60 {
+		p.event(walkAt(uint64(6+s), time.Duration(60+s)*time.Second))
+	}
+	assert.Empty(t, out.String(), "it moves")
+	for s := range 60 {
+		p.event(walkAt(66, time.Duration(120+s)*time.Second))
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	require.Len(t, lines, 3, out.String())
+	assert.Equal(t, "scrubd: /data: a call has been in the kernel for 10s; it waits because the filesystem is frozen: "+
+		"wait for the snapshot that froze it, or thaw it with xfs_freeze -u /data", lines[0])
+	assert.Contains(t, lines[1], "for 20s")
+	assert.Contains(t, lines[2], "for 40s")
+
+	err := p.stuck()
+	require.EqualError(t, err, "stopped while a kernel call had not come back: it waits because the filesystem is frozen")
+	assert.Contains(t, advise(err), "xfs_freeze -u /data")
 }

@@ -95,9 +95,9 @@ func (s *session) run(ctx context.Context, hurry <-chan struct{}, f *ioctl.FS, o
 		select {
 		case r = <-done:
 		case <-hurry:
-			r.err = &callStuckError{Call: s.prog.inFlight()}
+			r.err = s.prog.stuck()
 		case <-late.C:
-			r.err = &callStuckError{Call: s.prog.inFlight()}
+			r.err = s.prog.stuck()
 		}
 	}
 	s.mu.Lock()
