@@ -28,6 +28,7 @@ func newTestFile(t testing.TB, o Options) *File {
 func requireCounted(t require.TestingT, f *File, b *Budget) {
 	used, _ := b.Used(f.Place())
 	require.Equal(t, f.Allocated(), used)
+	require.Zero(t, b.pending)
 	var st unix.Stat_t
 	require.NoError(t, unix.Fstat(f.fd, &st))
 	require.Equal(t, f.Allocated(), int64(st.Blocks)*512)

@@ -80,9 +80,6 @@ func split[T any](s []T, compare func(x, y *T) int) (m int) {
 		i++
 		j--
 	}
-	if i == j { // equal to the pivot
-		j--
-	}
 	s[0], s[j] = s[j], s[0]
 	return j
 }
