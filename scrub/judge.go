@@ -79,6 +79,10 @@ func (p *pass) recheckInodes(ctx context.Context) error {
 	for ino, results := range p.inodeBad {
 		var kept []kernel.Result
 		for _, res := range results {
+			if !res.Bad() {
+				kept = append(kept, res)
+				continue
+			}
 			again := res
 			for range 2 {
 				if drain := p.r.drain(); drain != nil && again.Flags.Has(ioctl.ScrubXCorrupt) {

@@ -33,11 +33,14 @@ type pass struct {
 	settler *confirm.Settler
 
 	inodeBad map[ioctl.Ino][]kernel.Result // scrubs of inodes that are not clean
-	fsBad    []kernel.Result               // scrubs of the filesystem and of rtgroups
-	rmapBad  []*dispute                    // confirmed disputes between forks and rmapbts
-	findings []*finding
-	hidden   map[ioctl.Ino]ioctl.AGNumber // inodes that a bad inobt hides, some of them
-	ownerIn  map[ownerGroup]bool          // AGs that disputed inodes have records in
+	xfails   uint64                        // scrubs of inodes that could not compare everything
+	// badInodesLeftOut counts inodes that inodeBad had no room for.
+	badInodesLeftOut uint64
+	fsBad            []kernel.Result // scrubs of the filesystem and of rtgroups
+	rmapBad          []*dispute      // confirmed disputes between forks and rmapbts
+	findings         []*finding
+	hidden           map[ioctl.Ino]ioctl.AGNumber // inodes that a bad inobt hides, some of them
+	ownerIn          map[ownerGroup]bool          // AGs that disputed inodes have records in
 
 	fsmapBuf, freeBuf *ioctl.FSMapBuffer
 }
@@ -202,7 +205,7 @@ func (p *pass) scrubInodes(ctx context.Context) error {
 	tally, err := p.r.kern.Inodes(ctx, p.r.workers, func(res kernel.Result) {
 		mu.Lock()
 		defer mu.Unlock()
-		p.inodeBad[res.Ino] = append(p.inodeBad[res.Ino], res)
+		p.noteInode(res)
 	}, func(n uint64) { p.r.progress.step(n, p.walk.Inodes) })
 	if err != nil {
 		return fmt.Errorf("scrub inodes: %w", err)
@@ -210,6 +213,25 @@ func (p *pass) scrubInodes(ctx context.Context) error {
 	p.r.sum.InodeScrubSeconds += time.Since(began).Seconds()
 	p.r.noteTally(&tally)
 	return nil
+}
+
+// maxBadInodes bounds the inodes that a pass keeps results of. With so many
+// the first ones tell what there is to tell.
+const maxBadInodes = 1 << 14
+
+// noteInode keeps what the kernel's scrub of an inode says, if it says that
+// something is wrong or could be better. Comparisons that could not be made
+// are counted: one btree that is marked sick leaves every inode without.
+func (p *pass) noteInode(res kernel.Result) {
+	if !res.Bad() && res.Err == nil && !res.Flags.Any(ioctl.ScrubPreen|ioctl.ScrubWarning) {
+		p.xfails++
+		return
+	}
+	if _, known := p.inodeBad[res.Ino]; !known && len(p.inodeBad) == maxBadInodes {
+		p.badInodesLeftOut++
+		return
+	}
+	p.inodeBad[res.Ino] = append(p.inodeBad[res.Ino], res)
 }
 
 func (p *pass) compare(ctx context.Context) error {

@@ -236,6 +236,13 @@ func (r *run) recount(ctx context.Context, res kernel.Result) error {
 // takeNotes records what could not be checked and what is merely odd.
 func (r *run) takeNotes(p *pass) {
 	r.noteUnchecked()
+	if p.xfails > 0 && !r.left() {
+		r.sum.Unchecked += p.xfails
+		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("%s could not be compared with everything, because something was marked sick before; run again", plural(p.xfails, "part")+" of inodes"))
+	}
+	if n := p.badInodesLeftOut; n > 0 {
+		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("%s more that the kernel finds bad are not listed", plural(n, "inode")))
+	}
 	if n := p.walk.RefusedTotal; n > 0 {
 		note := fmt.Sprintf("%s could not be opened because of leases, delegations or access scanners", plural(n, "inode"))
 		if r.coverage.KernelScrub {
