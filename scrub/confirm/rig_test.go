@@ -55,6 +55,7 @@ func inBubble(t *testing.T, change func(*ioctltest.Model), test func(r *rig), op
 		view, err := fs.OpenBnobtView()
 		require.NoError(t, err)
 		defer func() { require.NoError(t, view.Close()) }()
+		k.ResetCalls()
 		o := confirm.Options{
 			MultigrainCtime: true,
 			Drain: func(context.Context, ioctl.AGNumber) error {
