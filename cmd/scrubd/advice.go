@@ -83,6 +83,11 @@ var adviceBook = []advice{
 		todo:    just("check the spelling; if a filesystem should be mounted there, mount it first"),
 	},
 	{
+		problem: "/proc is not mounted",
+		matches: isA[*noProcError],
+		todo:    just("scrubd finds mounts there; type: mount -t proc proc /proc"),
+	},
+	{
 		problem: ioctl.ErrNoRecovery.Error(),
 		matches: func(err error) bool { return isA[*noRecoveryError](err) || errors.Is(err, ioctl.ErrNoRecovery) },
 		todo: just("what the log still holds would look like damage; " +
@@ -121,6 +126,11 @@ var adviceBook = []advice{
 		problem: "permission denied",
 		matches: func(err error) bool { return isLookup(err) && errors.Is(err, fs.ErrPermission) },
 		todo:    just("run scrubd as root"),
+	},
+	{
+		problem: opLookup,
+		matches: isLookup,
+		todo:    just("name a path that leads to a mount point; namei -l shows where this one ends"),
 	},
 	{
 		problem: ioctl.ErrPrivilege.Error(),

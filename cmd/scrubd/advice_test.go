@@ -99,6 +99,14 @@ var adviceCases = []struct {
 		"permission denied", "as root",
 	},
 	{
+		"a path that leads nowhere", &fs.PathError{Op: opLookup, Path: "/data", Err: unix.ELOOP},
+		"look up /data: too many levels of symbolic links", "namei",
+	},
+	{
+		"no /proc", fmt.Errorf("find the mount of /: %w", &noProcError{Err: fs.ErrNotExist}),
+		"find the mount of /: /proc is not mounted", "mount -t proc proc /proc",
+	},
+	{
 		"no CAP_SYS_ADMIN", &ioctl.Error{Op: "bulkstat", Path: "/data", Errno: unix.EPERM},
 		"not permitted (CAP_SYS_ADMIN is needed)", "CapabilityBoundingSet=",
 	},

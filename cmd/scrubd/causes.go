@@ -51,6 +51,13 @@ func (e *unmountedError) Error() string {
 	return printable(e.Path) + ": no longer mounted"
 }
 
+// noProcError is a mount namespace or a chroot without /proc.
+type noProcError struct{ Err error }
+
+func (*noProcError) Error() string { return "/proc is not mounted" }
+
+func (e *noProcError) Unwrap() error { return e.Err }
+
 // noRecoveryError is a mount that did not replay its log.
 type noRecoveryError struct{ Path string }
 

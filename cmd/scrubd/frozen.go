@@ -57,8 +57,17 @@ func waitThawed(ctx context.Context, mountPoint string, say func(string)) error 
 	if err != nil {
 		return fmt.Errorf("find the program itself: %w", err)
 	}
+	// Neither /dev/null, which an emergency shell may not have, nor the streams of
+	// this process: they would stay open for as long as the other one is stuck.
+	in, out, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("start %s: %w", tryThawed, err)
+	}
 	cmd := exec.Command(self, tryThawed, mountPoint)
-	if err := cmd.Start(); err != nil {
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
+	err = cmd.Start()
+	_, _ = in.Close(), out.Close() // the other process has its own
+	if err != nil {
 		return fmt.Errorf("start %s: %w", tryThawed, err)
 	}
 	done := make(chan struct{})

@@ -23,7 +23,11 @@ func main() {
 	// A panic in a goroutine of the run cannot be caught here. Go's status for it
 	// is 2, which would say that warnings are left; this way it is SIGABRT.
 	debug.SetTraceback("crash")
-	os.Exit(execute(os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+	status := execute(os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	// A thread that the kernel does not let go keeps every descriptor open after
+	// the end of the process: who reads the report would wait with it.
+	_, _ = os.Stdout.Close(), os.Stderr.Close()
+	os.Exit(status)
 }
 
 // execute runs the command that args name and returns the exit status.

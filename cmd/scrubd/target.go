@@ -91,6 +91,9 @@ func locate(path string) (place, error) {
 // Source: man 5 proc_pid_fdinfo (mnt_id).
 func mountIDOf(fd int) (int, error) {
 	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, &noProcError{Err: err}
+	}
 	if err != nil {
 		return 0, err
 	}
