@@ -3,11 +3,15 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,11 +23,33 @@ import (
 	"github.com/scrubd/scrubd/internal/lab"
 )
 
-// sampleFS is a varied filesystem, large enough that a run takes a while.
+// sampleImage is a varied filesystem in a file that has no name any more, made
+// once: large enough that a run on it takes a while.
+var sampleImage = sync.OnceValues(func() (image *os.File, err error) {
+	fs, err := lab.CreateLoopFS(context.Background(), lab.MkfsOptions{Size: 1 << 30})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, fs.Close()) }()
+	err = lab.Sample(fs.Dir(), lab.SampleSpec{Files: 10_000, SmallFiles: true, Workers: 4})
+	if err := errors.Join(err, fs.Unmount()); err != nil {
+		return nil, err
+	}
+	return os.Open(fs.Image())
+})
+
+// sampleFS is a copy of it, mounted.
 func sampleFS(t *testing.T) *lab.LoopFS {
 	t.Helper()
-	fs := lab.NewLoopFS(t, lab.MkfsOptions{Size: 1 << 30})
-	require.NoError(t, lab.Sample(fs.Dir(), lab.SampleSpec{Files: 10_000, SmallFiles: true, Workers: 4}))
+	from, err := sampleImage()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	image := filepath.Join(dir, "xfs.img")
+	require.NoError(t, lab.CopyImage(image, fmt.Sprintf("/proc/self/fd/%d", from.Fd())))
+	fs, err := lab.OpenLoopFS(image, filepath.Join(dir, "mnt"), "nouuid")
+	require.NoError(t, err)
+	require.NoError(t, fs.Mount())
+	t.Cleanup(func() { assert.NoError(t, fs.Close()) })
 	return fs
 }
 
