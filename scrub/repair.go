@@ -8,6 +8,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/scrub/verdict"
 )
 
 // maxTries is how often the repair of one finding is run: once more after its
@@ -108,43 +109,56 @@ func (r *run) optimize(ctx context.Context, p *pass) error {
 			if res.Bad() || !res.Flags.Has(ioctl.ScrubPreen) || res.Type != ioctl.ScrubTypeINODE {
 				continue // of other types scrubd tidies up nothing
 			}
-			r.sum.OptimizationsPossible++
-			if r.mode < ModeOptimize || !r.coverage.Repair || r.left() {
-				continue
-			}
-			ok, err := r.optimizeInode(ctx, p, res)
+			possible, err := r.preens(ctx, p, res)
 			if err != nil {
 				return err
 			}
-			if ok {
-				r.sum.OptimizationsPossible--
-				r.sum.Optimized++
+			if !possible {
+				continue
 			}
+			if r.mode >= ModeOptimize && r.coverage.Repair && !r.left() {
+				done, err := r.optimizeInode(ctx, res)
+				if err != nil {
+					return err
+				}
+				if done {
+					r.sum.Optimized++
+					continue
+				}
+			}
+			r.sum.OptimizationsPossible++
 		}
 	}
 	return nil
 }
 
-// optimizeInode lets the kernel tidy up an inode, which rewrites its counters
-// from its forks: only where these agree, and neither is empty.
-func (r *run) optimizeInode(ctx context.Context, p *pass, res kernel.Result) (bool, error) {
-	seen, err := p.settler.Measure(uint64(res.Ino))
-	if err != nil {
+// preens looks once more whether there is something to tidy up in an inode
+// that scrubd would: the repair rewrites its counters from its forks, and an
+// inode without blocks or extents is left alone ([verdict.DenyCall]). Files
+// that are written to come and go in this.
+func (r *run) preens(ctx context.Context, p *pass, res kernel.Result) (bool, error) {
+	again, err := r.kern.One(ctx, res.Object)
+	if err != nil || again.Absent || !again.Clean() || !again.Flags.Has(ioctl.ScrubPreen) {
 		return false, err
 	}
-	if seen.Gen != res.Gen || seen.Blocks == 0 || seen.Extents == 0 {
-		return seen.Gen != res.Gen, nil
+	seen, err := p.settler.Measure(uint64(res.Ino))
+	if err != nil || seen.Gen != res.Gen {
+		return false, err
 	}
-	again, err := r.kern.One(ctx, res.Object)
-	if err != nil || again.Absent || again.Bad() || !again.Flags.Has(ioctl.ScrubPreen) {
-		return err == nil && !again.Bad(), err
-	}
-	fixed, err := r.kern.Repair(ctx, res.Object, false)
+	_, denied := verdict.DenyCall(verdict.Call{Type: res.Type, NoBlocks: seen.Blocks == 0, NoExtents: seen.Extents == 0})
+	return !denied, nil
+}
+
+// optimizeInode lets the kernel tidy up an inode and tells whether there is
+// nothing left to tidy.
+func (r *run) optimizeInode(ctx context.Context, res kernel.Result) (bool, error) {
+	_, err := r.kern.Repair(ctx, res.Object, false)
 	var fatal *kernel.FatalError
 	if errors.As(err, &fatal) || ctx.Err() != nil {
 		return false, err
 	}
-	return err == nil && (fixed.Absent || fixed.Clean() && !fixed.Flags.Has(ioctl.ScrubPreen)), nil
+	again, err := r.kern.One(ctx, res.Object)
+	return err == nil && (again.Absent || !again.Flags.Has(ioctl.ScrubPreen)), err
 }
 
 // left tells whether any finding says that the filesystem is still damaged.
