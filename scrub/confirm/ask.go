@@ -52,9 +52,9 @@ func (s *Settler) Measure(ino uint64) (Measured, error) {
 }
 
 // StillClaims returns what is left of a claim on the blocks of w when its
-// owner is asked again. A claim by known metadata stands as it is, and so does
-// one of an owner that cannot be asked any more: what it said when it could is
-// the last word that there is.
+// owner is asked again; a claim by known metadata stands as it is. An owner that
+// cannot be asked any more claims nothing: no word against a record is taken
+// that was not heard now.
 // Errors: those that end a run.
 func (s *Settler) StillClaims(w Window, claim shadow.Rmap) ([]shadow.Rmap, error) {
 	if !claim.IsInode() {
@@ -72,12 +72,7 @@ func (s *Settler) StillClaims(w Window, claim shadow.Rmap) ([]shadow.Rmap, error
 	if err != nil {
 		return nil, err
 	}
-	switch v.state {
-	case verdict.OwnerLive, verdict.OwnerDead:
-		return v.claims, nil
-	default:
-		return []shadow.Rmap{cut(claim, lo, hi)}, nil
-	}
+	return v.claims, nil
 }
 
 // LostSince returns those of an inode's former mappings whose offsets it maps

@@ -177,7 +177,8 @@ func (ag *AG) stagingUnproven() []Blocker {
 
 // RmapbtProven lists what stands against taking the rmapbt of ag as the source
 // of a repair of target; an empty list proves it. ag.RmapDisputes must already
-// leave out the records of the inode about to be repaired.
+// leave out the records of the inode about to be repaired. For a repair that
+// takes new blocks the free space of ag has to be sound too.
 func RmapbtProven(ag *AG, target ioctl.ScrubType) []Blocker {
 	var b []Blocker
 	if !ag.RmapReadable {
@@ -188,7 +189,27 @@ func RmapbtProven(ag *AG, target ioctl.ScrubType) []Blocker {
 	if why, ok := ag.Clean(ioctl.ScrubTypeRMAPBT, target); !ok {
 		b = block(b, "proven", why)
 	}
-	return b
+	if !allocates(target) {
+		return b
+	}
+	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT} {
+		if why, ok := ag.Clean(t, target); !ok {
+			b = block(b, "space", why)
+		}
+	}
+	return block(b, "space", ag.SpaceDisputes...)
+}
+
+// allocates tells whether a repair takes blocks for the new structure from the
+// free space btrees: where these call blocks free that are in use, it would
+// overwrite what is there. The rmapbt's rebuild has a clause of its own.
+func allocates(target ioctl.ScrubType) bool {
+	switch target {
+	case ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeBMBTD, ioctl.ScrubTypeBMBTA:
+		return true
+	default:
+		return false
+	}
 }
 
 // MayRebuildBnobt lists what stands against rebuilding the free space btrees

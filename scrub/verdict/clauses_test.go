@@ -169,6 +169,32 @@ func TestRmapbtProven(t *testing.T) {
 	}
 }
 
+// A repair that takes new blocks overwrites files where the bnobt calls blocks
+// free that are in use.
+func TestRmapbtProvenForWhatAllocates(t *testing.T) {
+	for target, allocates := range map[ioctl.ScrubType]bool{
+		ioctl.ScrubTypeINOBT: true, ioctl.ScrubTypeFINOBT: true, ioctl.ScrubTypeREFCNTBT: true,
+		ioctl.ScrubTypeBMBTD: true, ioctl.ScrubTypeBMBTA: true,
+		ioctl.ScrubTypeBNOBT: false, ioctl.ScrubTypeCNTBT: false, ioctl.ScrubTypeAGF: false, ioctl.ScrubTypeAGFL: false,
+		ioctl.ScrubTypeAGI: false, ioctl.ScrubTypeINODE: false,
+	} {
+		var unless []string
+		if allocates {
+			unless = []string{"space"}
+		}
+		t.Run(target.String(), func(t *testing.T) {
+			proven := func(_ *verdict.FS, ag *verdict.AG) []verdict.Blocker { return verdict.RmapbtProven(ag, target) }
+			cases := []clauseCase{{"bnobt and rmapbt differ", func(_ *verdict.FS, ag *verdict.AG) { ag.SpaceDisputes = []string{"blocks 3+4"} }, unless}}
+			for _, typ := range []ioctl.ScrubType{ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT} {
+				for _, flags := range []ioctl.ScrubFlags{corrupt, xcorrupt, incomplete, xfail} {
+					cases = append(cases, clauseCase{fmt.Sprintf("%s %s", typ, flags), func(_ *verdict.FS, ag *verdict.AG) { says(ag, typ, flags) }, unless})
+				}
+			}
+			checkClauses(t, proven, nil, cases)
+		})
+	}
+}
+
 // The free space btrees take everything for free that has no record.
 func TestMayRebuildBnobt(t *testing.T) {
 	may := func(_ *verdict.FS, ag *verdict.AG) []verdict.Blocker { return verdict.MayRebuildBnobt(ag) }

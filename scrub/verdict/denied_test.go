@@ -118,6 +118,7 @@ func genPiece(t *rapid.T, at uint32) verdict.Piece {
 		Space:          rapid.SampledFrom([]verdict.Space{verdict.SpaceUsed, verdict.SpaceUsed, verdict.SpaceFree, verdict.SpaceUnknown}).Draw(t, "space"),
 		Shared:         rapid.Bool().Draw(t, "shared"),
 		RefcountDenies: rapid.IntRange(0, 3).Draw(t, "refcount denies") == 3,
+		RmapbtBad:      rapid.Bool().Draw(t, "rmapbt bad"),
 	}
 	sides := rapid.IntRange(1, 3).Draw(t, "sides")
 	if sides&1 != 0 {
@@ -196,6 +197,8 @@ func harmOfRmapbt(d *verdict.Dispute, p *verdict.Piece) string {
 			return "an undenied record would go"
 		case p.Space == verdict.SpaceUsed && others == 0:
 			return "allocated blocks would be freed that nobody else is known to own"
+		case p.Space == verdict.SpaceFree && !p.RmapbtBad:
+			return "the kernel does not see that the rmapbt owns free blocks"
 		case wants(d.Inodes[p.Record.Owner]):
 			return "the inode's counters want these blocks"
 		}
@@ -249,9 +252,9 @@ func TestDecideDoesNoHarm(t *testing.T) {
 			for _, record := range records {
 				for _, oc := range otherClaims {
 					for _, or := range otherRecords {
-						for bits := range 12 {
+						for bits := range 24 {
 							p := piece(claim, record)
-							p.Space, p.Shared, p.RefcountDenies = verdict.Space(bits%3), bits/3&1 != 0, bits/6 != 0
+							p.Space, p.Shared, p.RefcountDenies, p.RmapbtBad = verdict.Space(bits%3), bits/3&1 != 0, bits/6&1 != 0, bits/12 != 0
 							if oc != nil {
 								p.OtherClaims = []shadow.Rmap{*oc}
 							}

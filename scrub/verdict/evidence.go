@@ -134,6 +134,9 @@ type Piece struct {
 	// RefcountDenies: the kernel finds that the refcountbt of this AG does not
 	// count as many owners as the rmapbt has.
 	RefcountDenies bool
+	// RmapbtBad: the kernel's scrub of this AG's rmapbt finds it corrupt, or at
+	// odds with another structure.
+	RmapbtBad bool
 }
 
 // End is the first block after the piece.

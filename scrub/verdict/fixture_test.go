@@ -49,7 +49,10 @@ func piece(claim, record *shadow.Rmap, more ...func(*verdict.Piece)) verdict.Pie
 	return p
 }
 
-func free(p *verdict.Piece) { p.Space = verdict.SpaceFree }
+// free has the bnobt call the blocks free, which the kernel's scrub notices.
+func free(p *verdict.Piece) { p.Space, p.RmapbtBad = verdict.SpaceFree, true }
+
+func rmapbtBad(p *verdict.Piece) { p.RmapbtBad = true }
 
 func unknownSpace(p *verdict.Piece) { p.Space = verdict.SpaceUnknown }
 

@@ -132,10 +132,15 @@ func claimDoubted(d *Dispute, p *Piece) (Decision, bool) {
 		return hold(1, "the kernel's own check of the fork gave no verdict"), true
 	case flags.Has(ioctl.ScrubCorrupt):
 		return hold(1, fmt.Sprintf("the kernel finds the fork of inode %d itself corrupt", c.Owner)), true
-	case !flags.Has(ioctl.ScrubXCorrupt) && !flags.Has(ioctl.ScrubXFail):
-		return hold(1, "the kernel finds fork and rmapbt in agreement: this contradicts what scrubd sees, please report it"), true
+	case flags.Has(ioctl.ScrubXCorrupt):
+		return Decision{}, false
+	case flags.Has(ioctl.ScrubXFail) && p.RmapbtBad:
+		// It was not compared, because the rmapbt is marked sick, and rightly so.
+		return Decision{}, false
+	case flags.Has(ioctl.ScrubXFail):
+		return hold(1, "the kernel's own check of the fork could not compare everything, and it finds nothing wrong with the rmapbt"), true
 	}
-	return Decision{}, false
+	return hold(1, "the kernel finds fork and rmapbt in agreement: this contradicts what scrubd sees, please report it"), true
 }
 
 // decideExtra is rows 2, 3, 8 and 16: the rmapbt has a record that no fork
@@ -153,7 +158,7 @@ func decideExtra(d *Dispute, p *Piece) Decision {
 	switch in.State {
 	case OwnerDead:
 		if denied {
-			return blameRmapbt(8)
+			return blameExtra(8, p)
 		}
 		h := hold(8, fmt.Sprintf("inode %d does not exist, but the bnobt has its blocks allocated and nobody else claims them", r.Owner))
 		h.OnlyTrace = true
@@ -195,7 +200,7 @@ func decideUnreadable(p *Piece, in *Inode, denied bool) Decision {
 func decideExtraLive(p *Piece, in *Inode, denied bool) Decision {
 	switch {
 	case in.Counters == CountersMatchFork && denied:
-		return blameRmapbt(2)
+		return blameExtra(2, p)
 	case in.Counters == CountersMatchFork:
 		h := hold(2, fmt.Sprintf("the record may be the only trace of data that inode %d lost: the fork and its counters lie in one sector, and nobody else denies it", in.Ino))
 		h.OnlyTrace = true
@@ -210,6 +215,15 @@ func decideExtraLive(p *Piece, in *Inode, denied bool) Decision {
 	default:
 		return hold(3, fmt.Sprintf("the counters of inode %d %s", in.Ino, in.Counters))
 	}
+}
+
+// blameExtra blames the rmapbt for a record that is denied. A record of free
+// blocks is one that the kernel's own check of the rmapbt has to find too.
+func blameExtra(row int, p *Piece) Decision {
+	if p.Space == SpaceFree && !p.RmapbtBad {
+		return hold(row, "the kernel finds nothing wrong with the rmapbt although it owns free blocks: this contradicts what scrubd sees, please report it")
+	}
+	return blameRmapbt(row)
 }
 
 func blameFork(row int, in *Inode, r *shadow.Rmap) Decision {
@@ -290,21 +304,30 @@ func (d *Dispute) mappedElsewhere(p *Piece) bool {
 // goes. The refcountbt decides: it has to have the blocks as shared, and if the
 // rmapbt has fewer owners than the forks, the kernel has to find the refcountbt
 // at odds with the rmapbt. Where it does not, these two agree with each other
-// and are against the claim.
+// and are against the claim. An owner in the rmapbt that was not heard to claim
+// the blocks may be a link, or a file that a lease keeps shut, and cannot be
+// counted on to share them.
 func (p *Piece) sharingDoubted() string {
 	if !p.Claim.IsShareable() {
 		return ""
 	}
 	claims, records := 1, 0
+	heard := map[uint64]bool{p.Claim.Owner: true}
 	for i := range p.OtherClaims {
 		if o := &p.OtherClaims[i]; o.Owner != p.Claim.Owner || o.Offset != p.Claim.Offset {
 			claims++
+			heard[o.Owner] = true
 		}
 	}
 	if p.Record != nil {
 		records++
 	}
-	records += len(p.OtherRecords)
+	for i := range p.OtherRecords {
+		records++
+		if o := &p.OtherRecords[i]; !heard[o.Owner] {
+			return fmt.Sprintf("the rmapbt gives the blocks to %s too, which was not heard to claim them", OwnerName(o.Owner))
+		}
+	}
 	switch {
 	case claims > 1 && !p.Shared:
 		return fmt.Sprintf("the blocks are claimed by %s and by others, and the refcountbt does not have them as shared", OwnerName(p.Claim.Owner))
