@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -109,7 +110,10 @@ func skip(t testing.TB, reason string) {
 		t.Fatalf("may not be skipped ($%s): %s", EnvDisallowSkip, reason)
 	}
 	if path := os.Getenv(EnvSkipLog); path != "" {
-		if err := appendLine(path, t.Name()+": "+reason); err != nil {
+		// Tests of two packages may share a name; a package's test program is
+		// called PACKAGE.test.
+		pkg := strings.TrimSuffix(filepath.Base(os.Args[0]), ".test")
+		if err := appendLine(path, pkg+"."+t.Name()+": "+reason); err != nil {
 			t.Fatalf("log the skip (%s): %v", reason, err)
 		}
 	}

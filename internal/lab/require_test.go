@@ -56,7 +56,7 @@ func TestRequireIsLoud(t *testing.T) {
 	}
 	text, err := os.ReadFile(log)
 	require.NoError(t, err)
-	line := "TestRecorded: $SCRUBD_TEST does not select level lab\n"
+	line := "lab.TestRecorded: $SCRUBD_TEST does not select level lab\n"
 	assert.Equal(t, line+line, string(text), "the log is appended to")
 
 	t.Setenv(lab.EnvDisallowSkip, "1")
