@@ -51,10 +51,8 @@ func (p *pass) fromDisputes(set ...*dispute) *finding {
 }
 
 func saysFork(d *dispute) string {
-	for i := range d.Pieces {
-		if c := d.Pieces[i].Claim; c != nil {
-			return "maps " + describe(c)
-		}
+	if c := said(d, func(pc *verdict.Piece) *shadow.Rmap { return pc.Claim }); c != nil {
+		return "maps " + describe(c)
 	}
 	for _, in := range sortedInodes(d) {
 		switch in.State {
@@ -68,12 +66,33 @@ func saysFork(d *dispute) string {
 }
 
 func saysRmap(d *dispute) string {
-	for i := range d.Pieces {
-		if r := d.Pieces[i].Record; r != nil {
-			return "has " + describe(r)
-		}
+	if r := said(d, func(pc *verdict.Piece) *shadow.Rmap { return pc.Record }); r != nil {
+		return "has " + describe(r)
 	}
 	return "has no record of these blocks"
+}
+
+// said is the first mapping that a witness has for the blocks of d, over all
+// pieces that continue it: sharing and the other witness cut it into pieces.
+func said(d *dispute, of func(*verdict.Piece) *shadow.Rmap) *shadow.Rmap {
+	var whole *shadow.Rmap
+	var agno ioctl.AGNumber
+	for i := range d.Pieces {
+		r := of(&d.Pieces[i])
+		switch {
+		case r == nil:
+			continue
+		case whole == nil:
+			first := *r
+			whole, agno = &first, d.Pieces[i].AGNo
+			continue
+		case r.Owner != whole.Owner || uint64(r.StartBlock) != whole.End() || d.Pieces[i].AGNo != agno ||
+			r.HasOffset() && r.Offset != whole.Offset+uint64(whole.BlockCount) || !r.HasOffset() && r.Offset != whole.Offset:
+			return whole
+		}
+		whole.BlockCount += r.BlockCount
+	}
+	return whole
 }
 
 func saysCounters(d *dispute) string {
