@@ -76,9 +76,10 @@ func (p *pass) disputes(ctx context.Context) error {
 				return err
 			}
 			pieces := verdict.Pieces(&diffs[i], around)
-			denies := len(badTypes(&p.groups[diffs[i].AGNo], ioctl.ScrubTypeREFCNTBT)) > 0
+			g := &p.groups[diffs[i].AGNo]
 			for j := range pieces {
-				pieces[j].RefcountDenies = denies
+				pieces[j].RefcountDenies = len(badTypes(g, ioctl.ScrubTypeREFCNTBT)) > 0
+				pieces[j].RmapbtBad = len(badTypes(g, ioctl.ScrubTypeRMAPBT)) > 0
 			}
 			d.Pieces = append(d.Pieces, pieces...)
 		}

@@ -101,6 +101,13 @@ func (p *pass) facts(g *group, settled []*dispute) *verdict.AG {
 		ag.Unsettled = append(ag.Unsettled, fmt.Sprintf("the rmapbt of AG %d could not be compared", g.agno))
 	}
 	ag.ForksUnproven = p.unprovenForks()
+	owned, leaked := p.spaceConflicts(g)
+	for _, r := range owned {
+		ag.SpaceDisputes = append(ag.SpaceDisputes, fmt.Sprintf("the bnobt has blocks %d+%d of AG %d free and the rmapbt does not", r.Start, r.Count, g.agno))
+	}
+	for _, r := range leaked {
+		ag.SpaceDisputes = append(ag.SpaceDisputes, fmt.Sprintf("nobody owns blocks %d+%d of AG %d and the bnobt does not have them", r.Start, r.Count, g.agno))
+	}
 	for _, d := range p.rmapBad {
 		if !d.touches(g.agno) || contains(settled, d) {
 			continue
@@ -155,8 +162,8 @@ func contains(set []*dispute, d *dispute) bool {
 }
 
 // rebuildFacts adds to the facts what only a rebuild of the rmapbt asks for:
-// free space apart from the disputed blocks, what would be freed, and whether
-// every owner that the old rmapbt names is sound.
+// what would be freed, and whether every owner that the old rmapbt names is
+// sound.
 func (p *pass) rebuildFacts(ctx context.Context, g *group, settled []*dispute) (*verdict.AG, error) {
 	ag := p.facts(g, settled)
 	for _, d := range settled {
@@ -166,13 +173,6 @@ func (p *pass) rebuildFacts(ctx context.Context, g *group, settled []*dispute) (
 				ag.Reaped = append(ag.Reaped, fmt.Sprintf("blocks %d+%d of AG %d would be freed", pc.Start, pc.Count, g.agno))
 			}
 		}
-	}
-	owned, leaked := p.spaceConflicts(g)
-	for _, r := range owned {
-		ag.SpaceDisputes = append(ag.SpaceDisputes, fmt.Sprintf("the bnobt has blocks %d+%d of AG %d free and the rmapbt does not", r.Start, r.Count, g.agno))
-	}
-	for _, r := range leaked {
-		ag.SpaceDisputes = append(ag.SpaceDisputes, fmt.Sprintf("nobody owns blocks %d+%d of AG %d and the bnobt does not have them", r.Start, r.Count, g.agno))
 	}
 	var err error
 	if ag.NoStaging, err = p.noStaging(ctx, g); err != nil {

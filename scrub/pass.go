@@ -172,12 +172,30 @@ func (p *pass) scrubHeaders(ctx context.Context) error {
 	if err := p.scrubGroups(ctx, func(*group) []ioctl.ScrubType { return headerTypes }); err != nil {
 		return err
 	}
+	if err := p.scrubMarked(ctx); err != nil {
+		return err
+	}
 	results, err := p.r.kern.Filesystem(ctx)
 	p.fsBad = append(p.fsBad, notClean(results)...)
 	if err != nil {
 		return err
 	}
 	return nil
+}
+
+// scrubMarked scrubs the btrees that were marked sick before this pass, in a
+// cross-reference with what has been repaired since, say. The kernel takes the
+// mark off those that are well, and inodes can be compared with them again.
+func (p *pass) scrubMarked(ctx context.Context) error {
+	return p.scrubGroups(ctx, func(g *group) []ioctl.ScrubType {
+		var marked []ioctl.ScrubType
+		for _, t := range spaceTypes {
+			if g.sick&verdict.SickBit(t) != 0 {
+				marked = append(marked, t)
+			}
+		}
+		return marked
+	})
 }
 
 func notClean(results []kernel.Result) []kernel.Result {

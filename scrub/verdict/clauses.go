@@ -75,6 +75,10 @@ var btreeSick = map[ioctl.ScrubType]ioctl.AGHealth{
 	ioctl.ScrubTypeREFCNTBT: ioctl.AGHealthRefcountbt,
 }
 
+// SickBit is the health bit of the btree that scrubs of type t check, 0 for
+// other types.
+func SickBit(t ioctl.ScrubType) ioctl.AGHealth { return btreeSick[t] }
+
 // rebuiltWith returns the types that a repair of target rebuilds.
 func rebuiltWith(target ioctl.ScrubType) []ioctl.ScrubType {
 	switch target {
