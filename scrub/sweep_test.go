@@ -89,16 +89,36 @@ func TestSweepSpace(t *testing.T) {
 		{"all owned", 10, []verdict.Range{{Start: 0, Count: 10}}, nil, nil},
 		{"all free", 10, nil, []verdict.Range{{Start: 0, Count: 10}}, nil},
 		{"healthy", 10, []verdict.Range{{Start: 0, Count: 4}, {Start: 6, Count: 4}}, []verdict.Range{{Start: 4, Count: 2}}, nil},
-		{"free too long", 10, []verdict.Range{{Start: 0, Count: 4}, {Start: 6, Count: 4}}, []verdict.Range{{Start: 4, Count: 3}},
-			[]conflict{{verdict.Range{Start: 6, Count: 1}, confirm.OwnedFree}}},
-		{"free too short", 10, []verdict.Range{{Start: 0, Count: 4}, {Start: 6, Count: 4}}, []verdict.Range{{Start: 5, Count: 1}},
-			[]conflict{{verdict.Range{Start: 4, Count: 1}, confirm.Neither}}},
-		{"free moved", 10, []verdict.Range{{Start: 0, Count: 4}, {Start: 6, Count: 4}}, []verdict.Range{{Start: 5, Count: 2}},
-			[]conflict{{verdict.Range{Start: 4, Count: 1}, confirm.Neither}, {verdict.Range{Start: 6, Count: 1}, confirm.OwnedFree}}},
-		{"the end of the group is missing", 10, []verdict.Range{{Start: 0, Count: 8}}, nil,
-			[]conflict{{verdict.Range{Start: 8, Count: 2}, confirm.Neither}}},
-		{"records reach beyond the group", 10, []verdict.Range{{Start: 0, Count: 400}}, []verdict.Range{{Start: 9, Count: 400}},
-			[]conflict{{verdict.Range{Start: 9, Count: 1}, confirm.OwnedFree}}},
+		{
+			"free too long", 10,
+			[]verdict.Range{{Start: 0, Count: 4}, {Start: 6, Count: 4}},
+			[]verdict.Range{{Start: 4, Count: 3}},
+			[]conflict{{verdict.Range{Start: 6, Count: 1}, confirm.OwnedFree}},
+		},
+		{
+			"free too short", 10,
+			[]verdict.Range{{Start: 0, Count: 4}, {Start: 6, Count: 4}},
+			[]verdict.Range{{Start: 5, Count: 1}},
+			[]conflict{{verdict.Range{Start: 4, Count: 1}, confirm.Neither}},
+		},
+		{
+			"free moved", 10,
+			[]verdict.Range{{Start: 0, Count: 4}, {Start: 6, Count: 4}},
+			[]verdict.Range{{Start: 5, Count: 2}},
+			[]conflict{{verdict.Range{Start: 4, Count: 1}, confirm.Neither}, {verdict.Range{Start: 6, Count: 1}, confirm.OwnedFree}},
+		},
+		{
+			"the end of the group is missing", 10,
+			[]verdict.Range{{Start: 0, Count: 8}},
+			nil,
+			[]conflict{{verdict.Range{Start: 8, Count: 2}, confirm.Neither}},
+		},
+		{
+			"records reach beyond the group", 10,
+			[]verdict.Range{{Start: 0, Count: 400}},
+			[]verdict.Range{{Start: 9, Count: 400}},
+			[]conflict{{verdict.Range{Start: 9, Count: 1}, confirm.OwnedFree}},
+		},
 		{"a whole 32-bit group", 1<<32 - 1, []verdict.Range{{Start: 0, Count: 1<<32 - 1}}, nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -140,7 +160,8 @@ func TestSweepSpaceStops(t *testing.T) {
 	owned := []verdict.Range{{Start: 1, Count: 1}, {Start: 3, Count: 1}}
 	for stop := 1; stop <= 3; stop++ {
 		n := 0
-		for range sweepSpace(10, stream(owned, nil), stream(nil, nil)) {
+		for _, err := range sweepSpace(10, stream(owned, nil), stream(nil, nil)) {
+			require.NoError(t, err)
 			if n++; n == stop {
 				break
 			}
@@ -179,7 +200,9 @@ func TestJoinedErrorsAndStops(t *testing.T) {
 	}
 	require.ErrorIs(t, err, odd)
 	assert.Equal(t, []verdict.Range{{Start: 1, Count: 1}}, got, "what may go on behind the error is not known")
-	for range joined(stream([]verdict.Range{{Start: 1, Count: 1}, {Start: 5, Count: 1}, {Start: 9, Count: 1}}, nil)) {
+	for r, err := range joined(stream([]verdict.Range{{Start: 1, Count: 1}, {Start: 5, Count: 1}, {Start: 9, Count: 1}}, nil)) {
+		require.NoError(t, err)
+		assert.Equal(t, verdict.Range{Start: 1, Count: 1}, r)
 		break
 	}
 }

@@ -36,7 +36,7 @@ func decodeKey[R Record](b []byte) R {
 		copy(full[8:], b[4:20])
 		return decodeRecord[R](full)
 	case ExtentRec:
-		return any(ExtentRec{Offset: binary.BigEndian.Uint64(b)}).(R) //nolint:errcheck // R is ExtentRec
+		return any(ExtentRec{Offset: binary.BigEndian.Uint64(b)}).(R)
 	case FreeRec:
 		copy(full, b[:8])
 	default:
@@ -56,7 +56,7 @@ func highOf[R Record](rec R) R {
 	if r.IsInode() && !r.BMBTBlock {
 		r.Offset += uint64(r.BlockCount - 1)
 	}
-	return any(r).(R) //nolint:errcheck // R is RmapRec
+	return any(r).(R)
 }
 
 // span returns the lowest and the highest key of a block.

@@ -38,7 +38,7 @@ func (r FreeRec) encode(b []byte) {
 }
 
 func (r FreeRec) compare(kind TreeKind, other any) int {
-	o := other.(FreeRec) //nolint:errcheck // one tree has one type of records
+	o := other.(FreeRec)
 	if kind == CntBT {
 		if c := cmp.Compare(r.BlockCount, o.BlockCount); c != 0 {
 			return c
@@ -78,7 +78,7 @@ func (r InodeRec) encode(b []byte) {
 }
 
 func (r InodeRec) compare(_ TreeKind, other any) int {
-	o := other.(InodeRec) //nolint:errcheck // one tree has one type of records
+	o := other.(InodeRec)
 	return cmp.Compare(r.StartIno, o.StartIno)
 }
 
@@ -161,7 +161,7 @@ func (r RmapRec) encode(b []byte) {
 }
 
 func (r RmapRec) compare(_ TreeKind, other any) int {
-	o := other.(RmapRec) //nolint:errcheck // one tree has one type of records
+	o := other.(RmapRec)
 	return cmp.Or(
 		cmp.Compare(r.StartBlock, o.StartBlock),
 		cmp.Compare(r.Owner, o.Owner),
@@ -207,7 +207,7 @@ func (r RefcountRec) encode(b []byte) {
 }
 
 func (r RefcountRec) compare(_ TreeKind, other any) int {
-	o := other.(RefcountRec) //nolint:errcheck // one tree has one type of records
+	o := other.(RefcountRec)
 	return cmp.Compare(r.packStart(), o.packStart())
 }
 
@@ -240,7 +240,7 @@ func (r ExtentRec) encode(b []byte) {
 }
 
 func (r ExtentRec) compare(_ TreeKind, other any) int {
-	o := other.(ExtentRec) //nolint:errcheck // one tree has one type of records
+	o := other.(ExtentRec)
 	return cmp.Compare(r.Offset, o.Offset)
 }
 
@@ -276,5 +276,5 @@ func decodeRecord[R Record](b []byte) R {
 			Unwritten: hi>>63 != 0,
 		}
 	}
-	return out.(R) //nolint:errcheck // every Record has its case above
+	return out.(R)
 }

@@ -162,7 +162,7 @@ func TestOwnerVanishes(t *testing.T) {
 	inBubble(t, shiftOffset, func(r *rig) {
 		r.onDrain = func() error {
 			r.k.Update(func(m *ioctltest.Model) { delete(m.Inodes, alice); m.Derive() })
-			r.k.OnBmap = func(req ioctltest.BmapRequest) ([]ioctl.BmapRecord, unix.Errno) { return nil, 0 }
+			r.k.OnBmap = func(ioctltest.BmapRequest) ([]ioctl.BmapRecord, unix.Errno) { return nil, 0 }
 			r.k.OnStatx = func(ioctl.Ino) (ioctl.Statx, unix.Errno) { return ioctl.Statx{}, 0 }
 			return nil
 		}

@@ -110,31 +110,49 @@ func TestRow1(t *testing.T) {
 		{"counters are unknown", dispute(missing(), inode(alice, counters(verdict.CountersUnknown))), held(1, "could not be judged")},
 		{"the claiming inode is gone", dispute(missing(), inode(alice, is(verdict.OwnerDead))), held(1, "inode 131")},
 		{"the claiming inode was not judged", dispute(missing()), held(1, "could not be judged")},
-		{"the inode that the record names lacks it",
+		{
+			"the inode that the record names lacks it",
 			dispute(pieces(piece(data(72, 8, alice, 0), data(72, 8, bob, 0))), inode(alice), inode(bob, counters(verdict.CountersMatchForkMissing))),
-			held(9, "each have a witness")},
-		{"the inode that the record names has odd counters",
+			held(9, "each have a witness"),
+		},
+		{
+			"the inode that the record names has odd counters",
 			dispute(pieces(piece(data(72, 8, alice, 0), data(72, 8, bob, 0))), inode(alice), inode(bob, counters(verdict.CountersMatchNeither))),
-			held(9, "could not be judged")},
-		{"the inode that the record names is silent",
+			held(9, "could not be judged"),
+		},
+		{
+			"the inode that the record names is silent",
 			dispute(pieces(piece(data(72, 8, alice, 0), data(72, 8, bob, 0))), inode(alice), inode(bob, is(verdict.OwnerSilent))),
-			held(9, "could not be judged")},
+			held(9, "could not be judged"),
+		},
 		// W8
 		{"the kernel gave no verdict on the fork", dispute(missing(), inode(alice, unscrubbed)), held(1, "gave no verdict")},
-		{"the kernel finds the fork itself corrupt",
-			dispute(missing(), inode(alice, scrubbed(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt))), held(1, "itself corrupt")},
+		{
+			"the kernel finds the fork itself corrupt",
+			dispute(missing(), inode(alice, scrubbed(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt))), held(1, "itself corrupt"),
+		},
 		{"the kernel finds no disagreement", dispute(missing(), inode(alice, scrubbed(0))), held(1, "contradicts")},
-		{"the kernel could not compare, because it finds the rmapbt bad",
-			dispute(missing(rmapbtBad), inode(alice, scrubbed(ioctl.ScrubXFail))), rebuildsRmapbt(1)},
-		{"the kernel could not compare, and finds nothing wrong with the rmapbt",
-			dispute(missing(), inode(alice, scrubbed(ioctl.ScrubXFail))), held(1, "could not compare everything")},
-		{"the kernel finds the rmapbt bad, and no disagreement",
-			dispute(missing(rmapbtBad), inode(alice, scrubbed(0))), held(1, "contradicts")},
-		{"the verdict on the other fork does not count",
-			dispute(missing(), inode(alice, func(in *verdict.Inode) { in.DataScrub = 0 })), held(1, "contradicts")},
-		{"for an attr fork the verdict on that counts",
+		{
+			"the kernel could not compare, because it finds the rmapbt bad",
+			dispute(missing(rmapbtBad), inode(alice, scrubbed(ioctl.ScrubXFail))), rebuildsRmapbt(1),
+		},
+		{
+			"the kernel could not compare, and finds nothing wrong with the rmapbt",
+			dispute(missing(), inode(alice, scrubbed(ioctl.ScrubXFail))), held(1, "could not compare everything"),
+		},
+		{
+			"the kernel finds the rmapbt bad, and no disagreement",
+			dispute(missing(rmapbtBad), inode(alice, scrubbed(0))), held(1, "contradicts"),
+		},
+		{
+			"the verdict on the other fork does not count",
+			dispute(missing(), inode(alice, func(in *verdict.Inode) { in.DataScrub = 0 })), held(1, "contradicts"),
+		},
+		{
+			"for an attr fork the verdict on that counts",
 			dispute(pieces(piece(attr(data(72, 8, alice, 0)), nil)), inode(alice, func(in *verdict.Inode) { in.AttrScrub = 0 })),
-			held(1, "contradicts")},
+			held(1, "contradicts"),
+		},
 	})
 }
 
@@ -173,8 +191,10 @@ func TestRow2(t *testing.T) {
 		{"denied by another fork", dispute(extra(alsoClaims(data(72, 8, bob, 0))), inode(alice)), rebuildsRmapbt(2)},
 		{"denied by an inode chunk", dispute(extra(alsoClaims(special(72, 8, shadow.OwnerInodes))), inode(alice)), rebuildsRmapbt(2)},
 		{"said twice", dispute(extra(alsoClaims(data(72, 8, alice, 16)), shared), inode(alice)), rebuildsRmapbt(2)},
-		{"denied by the bnobt, and the kernel sees nothing",
-			dispute(extra(func(p *verdict.Piece) { p.Space = verdict.SpaceFree }), inode(alice)), held(2, "contradicts")},
+		{
+			"denied by the bnobt, and the kernel sees nothing",
+			dispute(extra(func(p *verdict.Piece) { p.Space = verdict.SpaceFree }), inode(alice)), held(2, "contradicts"),
+		},
 		{"undenied: a lost inode write leaves just this", dispute(extra(), inode(alice)), onlyTrace(2, "only trace")},
 		{"undenied, attr fork", dispute(pieces(piece(nil, attr(data(72, 8, alice, 0)))), inode(alice)), onlyTrace(2, "only trace")},
 		{"undenied, unwritten", dispute(pieces(piece(nil, unwritten(data(72, 8, alice, 0)))), inode(alice)), onlyTrace(2, "only trace")},
@@ -230,12 +250,16 @@ func TestRow8(t *testing.T) {
 		{"instead of the claimant", dispute(pieces(piece(data(72, 8, alice, 0), data(72, 8, ghost, 0))), inode(alice)), rebuildsRmapbt(8)},
 		{"denied by the bnobt", dispute(extra(free)), rebuildsRmapbt(8)},
 		{"denied by a fork", dispute(extra(alsoClaims(attr(data(72, 8, bob, 0))))), rebuildsRmapbt(8)},
-		{"denied by the bnobt, and the kernel sees nothing",
-			dispute(extra(func(p *verdict.Piece) { p.Space = verdict.SpaceFree })), held(8, "contradicts")},
+		{
+			"denied by the bnobt, and the kernel sees nothing",
+			dispute(extra(func(p *verdict.Piece) { p.Space = verdict.SpaceFree })), held(8, "contradicts"),
+		},
 		{"undenied", dispute(extra()), onlyTrace(8, "does not exist")},
-		{"instead of a claimant in doubt",
+		{
+			"instead of a claimant in doubt",
 			dispute(pieces(piece(data(72, 8, alice, 0), data(72, 8, ghost, 0))), inode(alice, counters(verdict.CountersMatchNeither))),
-			held(1, "agree with neither")},
+			held(1, "agree with neither"),
+		},
 	})
 }
 
@@ -246,43 +270,69 @@ func TestRow9(t *testing.T) {
 		{"another fork's attr block", dispute(pieces(piece(claim, nil, alsoClaims(attr(data(72, 8, bob, 0))))), inode(alice)), held(9, "claimed by inode 131 and by inode 1000")},
 		{"an inode chunk", dispute(pieces(piece(claim, nil, alsoClaims(special(72, 8, shadow.OwnerInodes)))), inode(alice)), held(9, "an inode chunk")},
 		{"the rmapbt has a btree block there", dispute(pieces(piece(claim, nil, alsoRecords(special(72, 8, shadow.OwnerAG)))), inode(alice)), held(9, "instead")},
-		{"and so beside a wrong record of its own",
-			dispute(pieces(piece(claim, data(72, 8, alice, 9), alsoRecords(special(72, 8, shadow.OwnerInobt)))), inode(alice)), held(9, "instead")},
-		{"and so beside a record of nobody",
-			dispute(pieces(piece(claim, data(72, 8, ghost, 0), alsoRecords(flagged(special(72, 8, bob), shadow.OffsetBmbtBlock)))), inode(alice)), held(9, "instead")},
+		{
+			"and so beside a wrong record of its own",
+			dispute(pieces(piece(claim, data(72, 8, alice, 9), alsoRecords(special(72, 8, shadow.OwnerInobt)))), inode(alice)), held(9, "instead"),
+		},
+		{
+			"and so beside a record of nobody",
+			dispute(pieces(piece(claim, data(72, 8, ghost, 0), alsoRecords(flagged(special(72, 8, bob), shadow.OffsetBmbtBlock)))), inode(alice)), held(9, "instead"),
+		},
 		{"unwritten blocks are not shared", dispute(pieces(piece(unwritten(claim), nil, alsoClaims(data(72, 8, bob, 0)))), inode(alice)), held(9, "inode 1000")},
 		// A truncate that was lost, and the blocks given to another file since.
-		{"went back in time to blocks of another file",
+		{
+			"went back in time to blocks of another file",
 			dispute(pieces(piece(claim, nil, alsoClaims(data(72, 8, bob, 0)), alsoRecords(data(72, 8, bob, 0)))), inode(alice)),
-			held(9, "does not have them as shared")},
-		{"went back in time to blocks that two others share",
+			held(9, "does not have them as shared"),
+		},
+		{
+			"went back in time to blocks that two others share",
 			dispute(pieces(piece(claim, nil, shared, alsoClaims(data(72, 8, bob, 0), data(72, 8, carol, 0)),
 				alsoRecords(data(72, 8, bob, 0), data(72, 8, carol, 0)))), inode(alice)),
-			held(9, "fewer owners")},
-		{"the rmapbt names a second owner that nobody heard",
-			dispute(pieces(piece(claim, nil, shared, alsoRecords(data(72, 8, bob, 0)))), inode(alice)), held(9, "was not heard")},
-		{"and so beside a record that is paired",
-			dispute(pieces(piece(claim, data(72, 8, ghost, 0), shared, alsoRecords(data(72, 8, bob, 0)))), inode(alice)), held(9, "was not heard")},
+			held(9, "fewer owners"),
+		},
+		{
+			"the rmapbt names a second owner that nobody heard",
+			dispute(pieces(piece(claim, nil, shared, alsoRecords(data(72, 8, bob, 0)))), inode(alice)), held(9, "was not heard"),
+		},
+		{
+			"and so beside a record that is paired",
+			dispute(pieces(piece(claim, data(72, 8, ghost, 0), shared, alsoRecords(data(72, 8, bob, 0)))), inode(alice)), held(9, "was not heard"),
+		},
 		// The record of one of several owners was lost: the kernel finds one too few.
-		{"a shared extent lost one record",
+		{
+			"a shared extent lost one record",
 			dispute(pieces(piece(claim, nil, shared, refcountDenies, alsoClaims(data(72, 8, bob, 0)), alsoRecords(data(72, 8, bob, 0)))), inode(alice)),
-			rebuildsRmapbt(1)},
-		{"a shared extent with one record of nobody",
+			rebuildsRmapbt(1),
+		},
+		{
+			"a shared extent with one record of nobody",
 			dispute(pieces(piece(claim, data(72, 8, ghost, 0), shared, alsoClaims(data(72, 8, bob, 0)), alsoRecords(data(72, 8, bob, 0)))), inode(alice)),
-			rebuildsRmapbt(8)},
-		{"a shared extent with one record unwritten",
+			rebuildsRmapbt(8),
+		},
+		{
+			"a shared extent with one record unwritten",
 			dispute(pieces(piece(claim, unwritten(claim), shared, alsoClaims(data(72, 8, bob, 0)), alsoRecords(data(72, 8, bob, 0)))), inode(alice)),
-			rebuildsRmapbt(11)},
-		{"a shared extent, and all records are lost",
+			rebuildsRmapbt(11),
+		},
+		{
+			"a shared extent, and all records are lost",
 			dispute(pieces(piece(claim, nil, refcountDenies, alsoClaims(data(72, 8, bob, 0)))), inode(alice)),
-			held(9, "does not have them as shared")},
-		{"one claim and one record of two that the refcountbt counts",
+			held(9, "does not have them as shared"),
+		},
+		{
+			"one claim and one record of two that the refcountbt counts",
 			dispute(pieces(piece(claim, data(72, 8, bob, 0), shared, refcountDenies)), inode(alice), inode(bob)),
-			held(9, "counts more owners")},
-		{"the refcountbt is at odds with the rmapbt elsewhere",
-			dispute(pieces(piece(claim, data(72, 8, bob, 0), refcountDenies)), inode(alice), inode(bob)), rebuildsRmapbt(1)},
-		{"part of the record is shared, these blocks are not",
-			dispute(pieces(piece(claim, data(72, 8, bob, 0), shared)), inode(alice), inode(bob)), rebuildsRmapbt(1)},
+			held(9, "counts more owners"),
+		},
+		{
+			"the refcountbt is at odds with the rmapbt elsewhere",
+			dispute(pieces(piece(claim, data(72, 8, bob, 0), refcountDenies)), inode(alice), inode(bob)), rebuildsRmapbt(1),
+		},
+		{
+			"part of the record is shared, these blocks are not",
+			dispute(pieces(piece(claim, data(72, 8, bob, 0), shared)), inode(alice), inode(bob)), rebuildsRmapbt(1),
+		},
 	})
 }
 
@@ -291,8 +341,10 @@ func TestRow11(t *testing.T) {
 	checkDecisions(t, []decideCase{
 		{"rmapbt unwritten, fork written", dispute(pieces(piece(data(72, 8, alice, 0), unwritten(data(72, 8, alice, 0)))), inode(alice)), rebuildsRmapbt(11)},
 		{"rmapbt written, fork unwritten", dispute(pieces(piece(unwritten(data(72, 8, alice, 0)), data(72, 8, alice, 0))), inode(alice)), held(11, "no third witness")},
-		{"rmapbt written at another offset, fork unwritten",
-			dispute(pieces(piece(unwritten(data(72, 8, alice, 0)), data(72, 8, alice, 5))), inode(alice)), held(11, "no third witness")},
+		{
+			"rmapbt written at another offset, fork unwritten",
+			dispute(pieces(piece(unwritten(data(72, 8, alice, 0)), data(72, 8, alice, 5))), inode(alice)), held(11, "no third witness"),
+		},
 	})
 }
 

@@ -209,7 +209,8 @@ func (rig *demoRig) repair(ctx context.Context, image, name, file string, argv [
 	if r.lost = result.Err(); r.lost == nil && result.ExitCode != 0 {
 		return r, fmt.Errorf("run %s in the lab: exit status %d: %s", name, result.ExitCode, result.Output)
 	}
-	return r, r.read(out, rig.clean)
+	err = r.read(out, rig.clean)
+	return r, err
 }
 
 // read takes up what the boot has left on the host. A kernel that did not reach
