@@ -150,11 +150,28 @@ func TestRunEndsInOrder(t *testing.T) {
 		return start(t, append(append([]string{scrubd, "run", "--now", "--workers", "1"}, flags...), fs.Dir())...)
 	}
 
+	// held is a run that is stopped in its midst; it may have been too fast.
+	held := func() *started {
+		for {
+			s := run()
+			require.NoError(t, s.cmd.Process.Signal(syscall.SIGSTOP))
+			select {
+			case out := <-s.out:
+				s.out <- out
+				s.end(t)
+			case <-time.After(50 * time.Millisecond):
+				return s
+			}
+		}
+	}
+	goOn := func(s *started) { require.NoError(t, s.cmd.Process.Signal(syscall.SIGCONT)) }
+
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
-			s := run()
+			s := held()
 			began := time.Now()
 			require.NoError(t, s.cmd.Process.Signal(signal))
+			goOn(s)
 			a := s.end(t)
 			assert.Equal(t, exitOperational, a.status)
 			assert.Contains(t, a.out, ": not finished: stopped by a signal ("+signal.String()+")")
@@ -165,8 +182,9 @@ func TestRunEndsInOrder(t *testing.T) {
 		})
 	}
 	t.Run("SIGUSR1 is a question", func(t *testing.T) {
-		s := run()
+		s := held()
 		require.NoError(t, s.cmd.Process.Signal(syscall.SIGUSR1))
+		goOn(s)
 		a := s.end(t)
 		assert.Zero(t, a.status)
 		assert.Contains(t, a.log, "scrubd: "+fs.Dir()+": ")
@@ -177,21 +195,24 @@ func TestRunEndsInOrder(t *testing.T) {
 		assert.Contains(t, a.log, "write the report: ")
 	})
 	t.Run("second run", func(t *testing.T) {
-		first := run()
+		first := held()
 		refused(t, call(t, "/", scrubd, "run", "--now", fs.Dir()), "locked", "another scrubd")
+		goOn(first)
 		assert.Zero(t, first.end(t).status, "the first one is not disturbed")
 	})
 	t.Run("lazy unmount", func(t *testing.T) {
-		s := run()
+		s := held()
 		require.NoError(t, unix.Unmount(fs.Dir(), unix.MNT_DETACH))
+		goOn(s)
 		a := s.end(t)
 		assert.Equal(t, exitOperational, a.status)
 		assert.Contains(t, a.out, ": not finished: "+fs.Dir()+": no longer mounted")
 		require.NoError(t, fs.Remount("rw"))
 	})
 	t.Run("shutdown", func(t *testing.T) {
-		s := run()
+		s := held()
 		require.NoError(t, exec.Command("xfs_io", "-x", "-c", "shutdown", fs.Dir()).Run())
+		goOn(s)
 		a := s.end(t)
 		assert.Equal(t, exitOperational, a.status)
 		assert.Contains(t, a.log, "filesystem is shut down")
