@@ -53,6 +53,9 @@ type AG struct {
 	// have as inode chunks; ChunksCompared is false when that was not looked at.
 	ChunksUncovered []string
 	ChunksCompared  bool
+	// InodesCounted: the AGI counts as many inodes as the rmapbt has room for in
+	// its inode chunks.
+	InodesCounted bool
 }
 
 // FS is what is known of the whole filesystem.
@@ -240,15 +243,16 @@ func MayRebuildBnobt(ag *AG) []Blocker {
 
 // MayRebuildInobt lists what stands against rebuilding the inode btrees of ag
 // from the inode chunks that its rmapbt names (row 10): inodes in a chunk that
-// has no record there are gone afterwards, with all that they own.
+// has no record there are gone afterwards, with all that they own. Where the
+// kernel only finds a disagreement, the AGI has to side with the rmapbt.
 func MayRebuildInobt(ag *AG) []Blocker {
 	b := RmapbtProven(ag, ioctl.ScrubTypeINOBT)
 	corrupt := false
 	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT} {
 		corrupt = corrupt || ag.Scrubs[t].Flags.Has(ioctl.ScrubCorrupt)
 	}
-	if !corrupt {
-		b = block(b, "row 10", fmt.Sprintf("the inode btrees of AG %d are sound in themselves, and only disagree with another structure", ag.AGNo))
+	if !corrupt && !ag.InodesCounted {
+		b = block(b, "row 10", fmt.Sprintf("the inode btrees of AG %d only disagree with another structure, and the AGI does not side with the rmapbt", ag.AGNo))
 	}
 	if !ag.ChunksCompared {
 		b = block(b, "row 10", fmt.Sprintf("the inode chunks of AG %d were not compared with the rmapbt", ag.AGNo))

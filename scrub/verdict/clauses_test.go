@@ -239,6 +239,14 @@ func TestMayRebuildInobt(t *testing.T) {
 	inobtCorrupt := func(ag *verdict.AG) { says(ag, ioctl.ScrubTypeINOBT, corrupt) }
 	checkClauses(t, may, inobtCorrupt, []clauseCase{
 		{"it only disagrees", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeINOBT, xcorrupt) }, []string{"row 10"}},
+		{"it only disagrees, and the AGI counts what the rmapbt has", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeINOBT, xcorrupt)
+			ag.InodesCounted = true
+		}, nil},
+		{"and so, but inodes have no record there", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeINOBT, xcorrupt)
+			ag.InodesCounted, ag.ChunksUncovered = true, []string{"inode 128"}
+		}, []string{"row 10"}},
 		{"the finobt is corrupt", func(_ *verdict.FS, ag *verdict.AG) {
 			says(ag, ioctl.ScrubTypeINOBT, xfail)
 			says(ag, ioctl.ScrubTypeFINOBT, corrupt)
