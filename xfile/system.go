@@ -82,5 +82,5 @@ func systemLeft(root fs.FS) (left int64, bound string, err error) {
 			left, bound = both, "the limit of memory and swap together"
 		}
 	}
-	return left, bound, nil
+	return max(0, left), bound, nil
 }
