@@ -56,7 +56,9 @@ func (p *pass) judge(ctx context.Context) error {
 		return err
 	}
 	fs := p.filesystemFacts()
-	p.findInodeBtrees()
+	if err := p.findInodeBtrees(ctx); err != nil {
+		return err
+	}
 	p.findForks()
 	if err := p.findRmapbts(ctx, fs); err != nil {
 		return err
@@ -322,7 +324,7 @@ func (p *pass) leakProven(g *group) bool {
 
 // findInodeBtrees makes a finding of every AG whose inobt or finobt the kernel
 // finds bad. Records of inodes that a wrong inobt hides are part of it.
-func (p *pass) findInodeBtrees() {
+func (p *pass) findInodeBtrees(ctx context.Context) error {
 	for i := range p.groups {
 		g := &p.groups[i]
 		types := badTypes(g, inodeTypes...)
@@ -351,13 +353,18 @@ func (p *pass) findInodeBtrees() {
 			}
 			slices.SortFunc(f.Files, func(a, b File) int { return int(int64(a.Ino) - int64(b.Ino)) })
 		}
-		f.blockers = verdict.RmapbtProven(p.facts(g, nil), types[0])
+		facts := p.facts(g, nil)
+		if err := p.compareChunks(ctx, g, facts); err != nil {
+			return err
+		}
+		f.blockers = verdict.MayRebuildInobt(facts)
 		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeINOBT, AGNo: g.agno}, forced: true}}
 		if len(f.blockers) > 0 {
 			f.WaysOut = offline()
 		}
 		p.add(f)
 	}
+	return nil
 }
 
 func badTypes(g *group, types ...ioctl.ScrubType) []ioctl.ScrubType {
