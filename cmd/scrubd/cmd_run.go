@@ -289,7 +289,7 @@ func gaps(c scrub.Coverage, g *ioctl.Geometry, t *target, mode scrub.Mode) []gap
 	switch {
 	case !c.KernelScrub:
 		list = append(list, gapScrub)
-	case !c.Repair && len(list) == 0:
+	case !c.Repair && len(list) == 0 && !t.ReadOnly: // a read-only mount has no repair anywhere
 		list = append(list, gapRepair)
 	}
 	return list

@@ -109,6 +109,12 @@ func TestRunOnAReadOnlyMountOnlyChecks(t *testing.T) {
 	_, _, log = runOn(t, newKernel(t), clean(&got), func(o *runOptions) { o.check = true }, "/snap")
 	assert.Empty(t, log, "who only checks need not be told")
 
+	_, _, log = runOn(t, newKernel(t), func(_ context.Context, _ *ioctl.FS, o scrub.Options) (*scrub.Summary, error) {
+		o.Events(&scrub.StartEvent{Mode: scrub.ModeCheck, Coverage: scrub.Coverage{KernelScrub: true, Rmapbt: true}})
+		return testSummary(), nil
+	}, func(o *runOptions) { o.check = true }, "/snap")
+	assert.Empty(t, log, "that there is no repair is not the kernel's fault")
+
 	status, _, log = runOn(t, newKernel(t), nil, func(o *runOptions) { o.require = []string{"repair"} }, "/snap")
 	assert.Equal(t, exitOperational, status)
 	assert.Contains(t, log, "/snap: --require repair: filesystem is read-only\n")
