@@ -104,17 +104,35 @@ func TestRunOnADamagedFilesystem(t *testing.T) {
 	}
 }
 
+// sharedBuffer can be read while it is written to.
+type sharedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *sharedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *sharedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
 // started is a run that has begun its report.
 type started struct {
 	cmd *exec.Cmd
 	out chan string // the whole of standard output, at its end
-	log *bytes.Buffer
+	log *sharedBuffer
 }
 
 // start begins a run and returns once it has said what it checks.
 func start(t *testing.T, argv ...string) *started {
 	t.Helper()
-	s := &started{cmd: exec.Command(argv[0], argv[1:]...), out: make(chan string, 1), log: &bytes.Buffer{}}
+	s := &started{cmd: exec.Command(argv[0], argv[1:]...), out: make(chan string, 1), log: &sharedBuffer{}}
 	s.cmd.Env = append(os.Environ(), "SCRUBD_CONSISTENT_OUTPUT=1")
 	s.cmd.Stderr = s.log
 	pipe, err := s.cmd.StdoutPipe()
