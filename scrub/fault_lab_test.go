@@ -15,6 +15,7 @@ import (
 	"github.com/scrubd/scrubd/internal/lab"
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
+	"github.com/scrubd/scrubd/shadow"
 )
 
 // heldClasses are the faults of which no witness that scrubd has today decides
@@ -70,6 +71,46 @@ func TestLabFaults(t *testing.T) {
 				t.Log(done.Describe())
 				r.mount()
 				r.healOrHold(class)
+			}, lab.WithTimeout(100*time.Second), lab.WithMem(1500))
+		})
+	}
+}
+
+// TestLabMetadataRecords removes the rmap record of metadata: blocks in use
+// that nobody owns look like lost space, and giving them back would hand out
+// inodes and btree blocks. They are healed or held, and stay what they are.
+func TestLabMetadataRecords(t *testing.T) {
+	needBase(t)
+	for name, match := range map[string]func(r lab.RmapRec) bool{
+		"inode chunk":      func(r lab.RmapRec) bool { return r.Owner == shadow.OwnerInodes },
+		"free space btree": func(r lab.RmapRec) bool { return r.Owner == shadow.OwnerAG },
+		"inode btree":      func(r lab.RmapRec) bool { return r.Owner == shadow.OwnerInobt },
+		"refcount btree":   func(r lab.RmapRec) bool { return r.Owner == shadow.OwnerRefcbt },
+		"fork btree":       func(r lab.RmapRec) bool { return r.BMBTBlock },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lab.InKernel(t, func(t *testing.T) {
+				r := newRig(t)
+				done, err := lab.InjectImage(r.image, lab.Fault{
+					Class: lab.FaultRmapRemoved, Seed: faultSeed(t), Match: func(rec any) bool { return match(rec.(lab.RmapRec)) },
+				})
+				require.NoError(t, err)
+				t.Log(done.Describe())
+				r.mount()
+				before := r.snapshot()
+				sum := r.run(scrub.Options{})
+				require.NoError(t, r.fs.Remount())
+				assert.Empty(t, lab.Diff(before, r.snapshot()))
+				require.NotEmpty(t, sum.Findings, "not noticed")
+				again := r.run(scrub.Options{})
+				healed := sum.Findings[0].Outcome == scrub.Repaired
+				assert.Equal(t, healed, len(again.Findings) == 0)
+				if healed {
+					assert.Empty(t, r.offline())
+				} else {
+					assert.Zero(t, sum.Repairs)
+				}
 			}, lab.WithTimeout(100*time.Second), lab.WithMem(1500))
 		})
 	}

@@ -272,6 +272,10 @@ func (p *pass) findFreeSpace() {
 			f.Outcome, f.Severity = Unsettled, Warning
 		}
 		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeBNOBT, AGNo: g.agno}, forced: true}}
+		if len(f.blockers) > 0 && f.Outcome == "" {
+			// Blocks in use whose rmap was lost look the same.
+			f.AtFault, f.WaysOut = string(verdict.Undecided), offline()
+		}
 		p.add(f)
 	}
 }
