@@ -149,13 +149,16 @@ func (r *run) preens(ctx context.Context, p *pass, res kernel.Result) (bool, err
 	return !denied, nil
 }
 
-// optimizeInode lets the kernel tidy up an inode and tells whether there is
-// nothing left to tidy.
+// optimizeInode lets the kernel tidy up an inode and tells whether it did. A
+// file that is written to may want it again at once.
 func (r *run) optimizeInode(ctx context.Context, res kernel.Result) (bool, error) {
 	_, err := r.kern.Repair(ctx, res.Object, false)
 	var fatal *kernel.FatalError
 	if errors.As(err, &fatal) || ctx.Err() != nil {
 		return false, err
+	}
+	if err == nil {
+		return true, nil
 	}
 	again, err := r.kern.One(ctx, res.Object)
 	return err == nil && (again.Absent || !again.Flags.Has(ioctl.ScrubPreen)), err
