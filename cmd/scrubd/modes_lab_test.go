@@ -20,7 +20,7 @@ func TestOnlyAllowedModesRepairInLab(t *testing.T) {
 		require.NoError(t, lab.Sample(fs.Dir(), lab.SampleSpec{Files: 20}))
 	})
 	if !lab.Inside() {
-		done, err := lab.InjectImage(image, lab.Fault{Class: lab.FaultRmapOwnerMissing, Seed: 5})
+		done, err := lab.InjectImage(image, lab.Fault{Class: lab.FaultRmapOffset, Seed: 5})
 		require.NoError(t, err)
 		t.Log(done.Describe())
 	}
