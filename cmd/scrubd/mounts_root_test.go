@@ -39,6 +39,12 @@ func program(t *testing.T) string {
 	return path
 }
 
+// commandEnv is the environment of scrubd in tests. Under the race detector
+// every process sleeps for a second at its end, unless it is told not to.
+func commandEnv() []string {
+	return append(os.Environ(), "SCRUBD_CONSISTENT_OUTPUT=1", "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+}
+
 // answer is what a command gave.
 type answer struct {
 	status   int
@@ -51,7 +57,7 @@ func call(t *testing.T, dir string, argv ...string) answer {
 	var out, log bytes.Buffer
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &log
-	cmd.Env = append(os.Environ(), "SCRUBD_CONSISTENT_OUTPUT=1")
+	cmd.Env = commandEnv()
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

@@ -133,7 +133,7 @@ type started struct {
 func start(t *testing.T, argv ...string) *started {
 	t.Helper()
 	s := &started{cmd: exec.Command(argv[0], argv[1:]...), out: make(chan string, 1), log: &sharedBuffer{}}
-	s.cmd.Env = append(os.Environ(), "SCRUBD_CONSISTENT_OUTPUT=1")
+	s.cmd.Env = commandEnv()
 	s.cmd.Stderr = s.log
 	pipe, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
