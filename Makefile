@@ -26,6 +26,11 @@ BENCH ?= .
 export CGO_ENABLED := 0
 
 LABCTL := $(GO) run ./internal/lab/labctl
+
+# Only packages whose tests import internal/lab have tests that need root or the
+# lab: lab.Require is what keeps them from running elsewhere.
+LAB_PACKAGES = $$($(GO) list -f '{{.ImportPath}}: {{.TestImports}} {{.XTestImports}}' ./... | \
+	awk -F ': ' '/[[ ]github.com\/scrubd\/scrubd\/internal\/lab[] ]/ { print $$1 }')
 SCRUBD := bin/scrubd
 
 .PHONY: help
@@ -62,12 +67,12 @@ test-unit: ## Tests without root: three architectures, vet, race, properties, sh
 .PHONY: test-root
 test-root: deps ## Tests on loop-mounted XFS, as root
 	@$(LABCTL) root >/dev/null || echo 'make: the newest xfsprogs could not be had; tests that need them are skipped' >&2
-	SCRUBD_TEST=root CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
+	SCRUBD_TEST=root CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m $(LAB_PACKAGES)
 
 .PHONY: test-lab
 test-lab: deps ## Tests in the lab kernel, which has online scrub and repair
 	@$(MAKE) lab || echo 'make: the lab could not be made; its tests are skipped' >&2
-	SCRUBD_TEST=lab $(GO) test -count=1 -timeout 25m ./...
+	SCRUBD_TEST=lab $(GO) test -count=1 -timeout 25m $(LAB_PACKAGES)
 
 .PHONY: bench
 bench: deps ## Benchmarks, the ratio to the raw floor among them (BENCH=REGEXP)
