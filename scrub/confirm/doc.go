@@ -14,7 +14,12 @@
 // two thirds of the looks under load, because the allocator hands the same
 // blocks back. Three votes with the identical difference, with an AG drain
 // barrier between each two of them, confirm. A look at which fork and rmapbt
-// agree ends the matter: a damaged record does not heal.
+// agree ends the matter: a damaged record does not heal. That takes all owners
+// to have been heard: one that a lease keeps shut, or whose forks cannot be
+// read, agrees with nothing.
+//
+// Votes about an inode that does not exist, or whose forks cannot be read, are
+// without a ctime. They take as many looks, and as long, as space does.
 //
 // # Space
 //
