@@ -49,8 +49,18 @@ func (p *pass) unreadable(g *group, err error) error {
 }
 
 func (p *pass) compareClaims(ctx context.Context, g *group) error {
+	tree, err := p.trees.Rmaps(ctx, g.agno)
+	if err != nil {
+		return err
+	}
+	for _, r := range p.trees.Duplicates(g.agno) {
+		d := shadow.Difference{Kind: shadow.DiffDuplicate, HasClaim: true, Claim: r}
+		if err := p.addCandidate(ctx, g, &d); err != nil {
+			return err
+		}
+	}
 	kernel := predictable(witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf))
-	for d, err := range shadow.Diff(p.walk.Claims[g.agno].Chunks(ctx), kernel) {
+	for d, err := range shadow.Diff(tree.Batches(), kernel) {
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package scrub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -92,8 +93,8 @@ func (p *pass) disputes(ctx context.Context) error {
 	return nil
 }
 
-// otherClaims finds, in one reading of the claims, those on the disputed
-// blocks of every AG. The walk read them some time ago; around looks again.
+// otherClaims looks up the claims on the disputed blocks of every AG. The walk
+// read them some time ago; around looks again.
 func (p *pass) otherClaims(ctx context.Context, diffs []verdict.Difference) (map[ioctl.AGNumber][]shadow.Rmap, error) {
 	byAG := make(map[ioctl.AGNumber][]verdict.Difference)
 	for _, d := range diffs {
@@ -101,14 +102,16 @@ func (p *pass) otherClaims(ctx context.Context, diffs []verdict.Difference) (map
 	}
 	out := make(map[ioctl.AGNumber][]shadow.Rmap)
 	for agno, ds := range byAG {
-		for recs, err := range p.walk.Claims[agno].Chunks(ctx) {
-			if err != nil {
-				return nil, err
-			}
-			for i := range recs {
-				if slices.ContainsFunc(ds, func(d verdict.Difference) bool { return overlaps(&d, &recs[i]) }) {
-					out[agno] = append(out[agno], recs[i])
+		tree, err := p.trees.Rmaps(ctx, agno)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range extents(ds) {
+			for r, err := range tree.Overlaps(uint64(w.Start), uint64(w.Start)+uint64(w.Count)) {
+				if err != nil {
+					return nil, err
 				}
+				out[agno] = append(out[agno], r)
 			}
 		}
 		for c, err := range p.walk.Chunks[agno].All(ctx) {
@@ -123,6 +126,28 @@ func (p *pass) otherClaims(ctx context.Context, diffs []verdict.Difference) (map
 		}
 	}
 	return out, nil
+}
+
+// extents are the blocks of differences in one AG, sorted, those that overlap or
+// touch joined. One record may lie in several of them.
+func extents(ds []verdict.Difference) []verdict.Range {
+	var out []verdict.Range
+	for i := range ds {
+		start, count := ds[i].Extent()
+		out = append(out, verdict.Range{Start: start, Count: count})
+	}
+	slices.SortFunc(out, func(a, b verdict.Range) int { return cmp.Compare(a.Start, b.Start) })
+	n := 0
+	for _, r := range out[1:] {
+		last := &out[n]
+		if end := uint64(last.Start) + uint64(last.Count); uint64(r.Start) <= end {
+			last.Count = uint32(max(end, uint64(r.Start)+uint64(r.Count)) - uint64(last.Start))
+			continue
+		}
+		n++
+		out[n] = r
+	}
+	return out[:n+1]
 }
 
 func overlaps(d *verdict.Difference, r *shadow.Rmap) bool {

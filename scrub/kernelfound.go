@@ -332,7 +332,11 @@ func (p *pass) unowned(ctx context.Context, g *group) (unreadableSums, error) {
 	sums.noStaging = !slices.ContainsFunc(readable, func(r shadow.Rmap) bool { return r.Owner == shadow.OwnerCoW })
 	slices.SortFunc(readable, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) })
 	var claimed []verdict.Range
-	for recs, err := range p.walk.Claims[g.agno].Chunks(ctx) {
+	tree, err := p.trees.Rmaps(ctx, g.agno)
+	if err != nil {
+		return sums, err
+	}
+	for recs, err := range tree.Batches() {
 		if err != nil {
 			return sums, err
 		}
@@ -374,7 +378,7 @@ func (p *pass) unowned(ctx context.Context, g *group) (unreadableSums, error) {
 		sums.unowned = append(sums.unowned, what)
 	}
 	kernelSide := predictable(func(yield func([]shadow.Rmap, error) bool) { yield(readable, nil) })
-	for d, err := range shadow.Diff(p.walk.Claims[g.agno].Chunks(ctx), kernelSide) {
+	for d, err := range shadow.Diff(tree.Batches(), kernelSide) {
 		if err != nil {
 			return sums, err
 		}

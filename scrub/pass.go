@@ -15,9 +15,11 @@ import (
 	"github.com/scrubd/scrubd/scrub/confirm"
 	"github.com/scrubd/scrubd/scrub/kernel"
 	"github.com/scrubd/scrubd/scrub/live"
+	"github.com/scrubd/scrubd/scrub/trees"
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/scrub/walk"
 	"github.com/scrubd/scrubd/shadow"
+	"github.com/scrubd/scrubd/xfile"
 )
 
 // pass is one look at the whole filesystem: everything that the verdicts of
@@ -30,6 +32,7 @@ type pass struct {
 
 	groups  []group
 	walk    *walk.Result
+	trees   *trees.Set // the claims of the walk
 	settler *confirm.Settler
 
 	inodeBad map[ioctl.Ino][]kernel.Result // scrubs of inodes that are not clean
@@ -115,7 +118,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 			continue
 		}
 		r.progress.enter(s.phase, n)
-		if err := s.do(ctx); err != nil {
+		if err := xfile.Guard(func() error { return s.do(ctx) }); err != nil {
 			return p, err
 		}
 	}
@@ -126,7 +129,7 @@ func (p *pass) close() {
 	if p.settler != nil {
 		p.settler.Close()
 	}
-	if err := p.walk.Close(); err != nil {
+	if err := errors.Join(p.trees.Close(), p.walk.Close()); err != nil {
 		p.r.log.WithError(err).Warn("give the walk's memory back")
 	}
 }
@@ -214,7 +217,10 @@ func (p *pass) walkInodes(ctx context.Context) error {
 	}
 	p.r.sum.Inodes, p.r.sum.Extents = p.walk.Inodes, p.walk.Extents
 	p.r.sum.WalkSeconds += time.Since(began).Seconds()
-	return nil
+	claims := p.walk.Claims
+	p.walk.Claims = nil // the set's from here on
+	p.trees, err = trees.New(claims, trees.Options{Budget: p.r.budget, Dir: p.r.spill, AvoidDevice: p.r.fs.Device()})
+	return err
 }
 
 func (p *pass) scrubInodes(ctx context.Context) error {

@@ -6,14 +6,14 @@ import (
 	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/trees"
 	"github.com/scrubd/scrubd/shadow"
-	"github.com/scrubd/scrubd/xfile"
 )
 
 // forks are the claims on the AGs of a repair as they were before it. After
 // it every fork has to be as it was, except those that were to be rebuilt.
 type forks struct {
-	claims map[ioctl.AGNumber]*xfile.Array[shadow.Rmap]
+	claims *trees.Set
 	exempt map[uint64]bool // inodes whose forks were rebuilt on purpose
 	since  time.Time       // the walk that read the claims began after it
 }
@@ -22,20 +22,15 @@ func (f *forks) close() {
 	if f == nil {
 		return
 	}
-	for _, a := range f.claims {
-		_ = a.Close() // memory, nothing can get lost
-	}
+	_ = f.claims.Close() // memory, nothing can get lost
 	f.claims = nil
 }
 
 // takeForks takes the claims of every AG over from the pass: a rebuild of a
 // fork reads all AGs.
 func (p *pass) takeForks(due []*finding) *forks {
-	f := &forks{claims: make(map[ioctl.AGNumber]*xfile.Array[shadow.Rmap]), exempt: make(map[uint64]bool), since: p.began}
-	for agno := range p.walk.Claims {
-		f.claims[ioctl.AGNumber(agno)] = p.walk.Claims[agno]
-		p.walk.Claims[agno] = nil
-	}
+	f := &forks{claims: p.trees, exempt: make(map[uint64]bool), since: p.began}
+	p.trees = nil
 	for _, d := range due {
 		for _, s := range d.steps {
 			if s.obj.Ino != 0 {
@@ -55,11 +50,16 @@ func (r *run) proveForks(ctx context.Context, p *pass, before *forks) error {
 	}
 	r.progress.enter(PhaseProof, p.n)
 	lost := make(map[uint64][]verdictExtent)
-	for agno, old := range before.claims {
-		if uint64(agno) >= uint64(len(p.walk.Claims)) {
-			continue
+	for agno := range ioctl.AGNumber(min(before.claims.Len(), p.trees.Len())) {
+		old, err := before.claims.Rmaps(ctx, agno)
+		if err != nil {
+			return err
 		}
-		for d, err := range shadow.Diff(old.Chunks(ctx), p.walk.Claims[agno].Chunks(ctx)) {
+		now, err := p.trees.Rmaps(ctx, agno)
+		if err != nil {
+			return err
+		}
+		for d, err := range shadow.Diff(old.Batches(), now.Batches()) {
 			if err != nil {
 				return fmt.Errorf("compare forks of AG %d with those before the repair: %w", agno, err)
 			}

@@ -25,10 +25,14 @@ func (p *pass) compareFree(ctx context.Context, g *group) error {
 			free = append(free, recs...)
 		}
 	}
+	tree, err := p.trees.Rmaps(ctx, g.agno)
+	if err != nil {
+		return err
+	}
 	reflink := p.r.fs.Geometry().Has(ioctl.FlagReflink)
 	var reach shadow.Rmap // the claim that reaches furthest so far
 	at := 0
-	for recs, err := range p.walk.Claims[g.agno].Chunks(ctx) {
+	for recs, err := range tree.Batches() {
 		if err != nil {
 			return err
 		}
