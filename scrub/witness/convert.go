@@ -1,6 +1,7 @@
 package witness
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/scrubd/scrubd/ioctl"
@@ -13,9 +14,13 @@ type group struct {
 	first  uint64 // fs block of the device at which the group begins
 	length uint64 // fs blocks
 	shift  uint   // log2 of the block size in bytes
+	// refresh asks how long the group is now. The last one of a filesystem grows
+	// with it.
+	refresh func() uint64
 }
 
-func groupOf(g *ioctl.Geometry, agno ioctl.AGNumber) (group, error) {
+func groupOf(fs *ioctl.FS, agno ioctl.AGNumber) (group, error) {
+	g := fs.Geometry()
 	length := g.AGLength(agno)
 	if length == 0 {
 		return group{}, fmt.Errorf("AG %d of %d: %w", agno, g.AGCount, ErrRange)
@@ -25,6 +30,13 @@ func groupOf(g *ioctl.Geometry, agno ioctl.AGNumber) (group, error) {
 		first:  uint64(agno) * uint64(g.AGBlocks),
 		length: uint64(length),
 		shift:  uint(g.BlockLog()),
+		refresh: func() uint64 {
+			now, err := fs.RefreshGeometry(context.Background())
+			if err != nil {
+				return 0 // what the kernel said first stands
+			}
+			return uint64(now.AGLength(agno))
+		},
 	}, nil
 }
 
@@ -33,7 +45,9 @@ func (g *group) byteOf(agbno uint64) ioctl.ByteOff {
 	return ioctl.ByteOff((g.first + agbno) << g.shift)
 }
 
-// extent returns the blocks of a record, relative to the group.
+// extent returns the blocks of a record, relative to the group. Of one that
+// reaches into what the filesystem has been grown by since its geometry was
+// read, it returns what lies within that geometry.
 //
 // Errors: [ErrMalformed] if it is not made of whole blocks or not inside of the group.
 func (g *group) extent(r *ioctl.FSMapRecord) (start, count uint32, err error) {
@@ -44,10 +58,17 @@ func (g *group) extent(r *ioctl.FSMapRecord) (start, count uint32, err error) {
 		return 0, 0, g.malformed(r, "not made of whole blocks")
 	case n == 0:
 		return 0, 0, g.malformed(r, "without blocks")
-	case first < g.first, first-g.first >= g.length, n > g.length-(first-g.first):
+	case first < g.first, first-g.first >= g.length:
 		return 0, 0, g.malformed(r, "not inside of the AG")
 	}
-	return uint32(first - g.first), uint32(n), nil
+	first -= g.first
+	if n > g.length-first {
+		if now := g.refresh(); first >= now || n > now-first {
+			return 0, 0, g.malformed(r, "not inside of the AG")
+		}
+		n = g.length - first
+	}
+	return uint32(first), uint32(n), nil
 }
 
 func (g *group) malformed(r *ioctl.FSMapRecord, why string) error {

@@ -25,7 +25,7 @@ func (f Free) End() uint64 { return uint64(f.Start) + uint64(f.Count) }
 // ctx's. An error is the last thing that comes.
 func FreeView(ctx context.Context, fs *ioctl.FS, view *ioctl.BnobtView, agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) iter.Seq2[[]Free, error] {
 	return func(yield func([]Free, error) bool) {
-		g, err := groupOf(fs.Geometry(), agno)
+		g, err := groupOf(fs, agno)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -61,7 +61,7 @@ func FreeView(ctx context.Context, fs *ioctl.FS, view *ioctl.BnobtView, agno ioc
 func FreeWindow(fs *ioctl.FS, view *ioctl.BnobtView, agno ioctl.AGNumber, start, count ioctl.AGBlock,
 	buf *ioctl.FSMapBuffer, out []Free,
 ) ([]Free, error) {
-	g, err := groupOf(fs.Geometry(), agno)
+	g, err := groupOf(fs, agno)
 	if err != nil {
 		return out, err
 	}

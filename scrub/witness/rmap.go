@@ -68,7 +68,7 @@ func rmapGroup(fs *ioctl.FS, agno ioctl.AGNumber) (group, error) {
 		return group{}, fmt.Errorf("read rmapbt of AG %d of %s: %w", agno, fs.Path(),
 			&ioctl.UnsupportedFeatureError{Feature: "rmapbt", Reason: "this filesystem was made without it"})
 	}
-	return groupOf(geo, agno)
+	return groupOf(fs, agno)
 }
 
 // Record is what one rmapbt record says, and what the refcountbt says about its
