@@ -19,6 +19,13 @@ RUNFLAGS ?=
 # The time that each fuzz target gets: in `make fuzz`, and within `make test-unit`.
 FUZZTIME ?= 1m
 SHORTFUZZTIME ?= 5s
+# How long `make soak` soaks each filesystem, on which geometries, and with
+# which seed; and how long `make test-lab` does. More flags: SOAKFLAGS.
+T ?= 10m
+GEOMETRY ?= all
+SEED ?= 1
+SOAKFLAGS ?=
+SOAKTIME ?= 2m
 # What `make bench` runs.
 BENCH ?= .
 
@@ -72,13 +79,17 @@ test-root: deps ## Tests on loop-mounted XFS, as root
 .PHONY: test-lab
 test-lab: deps ## Tests in the lab kernel, which has online scrub and repair
 	@$(MAKE) lab || echo 'make: the lab could not be made; its tests are skipped' >&2
-	SCRUBD_TEST=lab $(GO) test -count=1 -timeout 25m $(LAB_PACKAGES)
+	SCRUBD_TEST=lab SCRUBD_SOAK_TIME=$(SOAKTIME) $(GO) test -count=1 -timeout 25m $(LAB_PACKAGES)
 
 .PHONY: bench
 bench: deps ## Benchmarks, the ratio to the raw floor among them (BENCH=REGEXP)
 	@$(MAKE) lab || echo 'make: the lab could not be made; its benchmarks are skipped' >&2
 	@mkdir -p bin
 	SCRUBD_TEST=root,lab $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./... | tee bin/bench.txt
+
+.PHONY: soak
+soak: build lab ## Run scrubd without pause on healthy, busy filesystems (T=10m GEOMETRY=all SEED=1)
+	@$(LABCTL) soak --geometry '$(GEOMETRY)' --time '$(T)' --seed '$(SEED)' --results bin/soak.json $(SOAKFLAGS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME (1m)

@@ -24,6 +24,10 @@ const loopMajor = 7
 // nothing, so another process may take the device first.
 const attachTries = 100
 
+// AttachLoop binds image to a free loop device and returns it opened, under the
+// device's name. The kernel detaches the device when its last user is gone.
+func AttachLoop(image string) (*os.File, error) { return attachLoop(image, false) }
+
 // attachLoop binds image to a free loop device and returns it opened. The
 // device detaches itself when its last user closes it (autoclear).
 func attachLoop(image string, readOnly bool) (*os.File, error) {

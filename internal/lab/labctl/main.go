@@ -23,6 +23,7 @@ var commands = []func() *cobra.Command{
 	newSnapshotCommand,
 	newFaultCommand,
 	newDemoCommand,
+	newSoakCommand,
 }
 
 // exitStatus is an error that only sets the exit status: what there was to say

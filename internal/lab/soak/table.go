@@ -1,0 +1,121 @@
+package soak
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+)
+
+// figures are the runs of one filesystem, with live updates or without, added up.
+type figures struct {
+	runs, unsettled, repairs, findings, notZero int
+	candidates, dropped, extents                uint64
+	elapsed, longest, confirm                   float64
+	rounds                                      []uint64
+}
+
+func (f *figures) add(s *Scrub) {
+	f.runs++
+	f.candidates += s.Candidates
+	f.dropped += s.CandidatesDropped
+	f.extents += s.Extents
+	f.repairs += s.Repairs
+	f.elapsed += s.Elapsed
+	f.confirm += s.Confirm
+	f.longest = max(f.longest, s.Elapsed)
+	if s.ExitStatus != 0 || s.Lost != "" {
+		f.notZero++
+	}
+	for outcome, n := range s.Findings {
+		if outcome == unsettled {
+			f.unsettled += n
+		} else {
+			f.findings += n
+		}
+	}
+	for i, n := range s.DroppedByRound {
+		for len(f.rounds) <= i {
+			f.rounds = append(f.rounds, 0)
+		}
+		f.rounds[i] += n
+	}
+}
+
+// PrintTable prints what was measured, a line for each filesystem, or two where
+// some runs were without live updates; and then everything that should not be.
+func PrintTable(w io.Writer, reports []Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "geometry\tlive\truns\tnot 0\tfindings\trepairs\tunsettled\tcandidates/run\tof extents\tdropped at look 1, 2, ...\ts/run\tlongest\tconfirm s/run\tother faults")
+	for i := range reports {
+		r := &reports[i]
+		for _, live := range []string{"on", "off", "-"} {
+			var f figures
+			for j := range r.Scrubs {
+				if s := &r.Scrubs[j]; liveWord(s) == live {
+					f.add(s)
+				}
+			}
+			if f.runs == 0 {
+				continue
+			}
+			n := float64(f.runs)
+			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.0f\t%.2f %%\t%s\t%.1f\t%.1f\t%.1f\t%d\n",
+				r.Geometry, live, f.runs, f.notZero, f.findings, f.repairs, f.unsettled, float64(f.candidates)/n,
+				100*float64(f.candidates)/float64(max(f.extents, 1)), roundsText(f.rounds), f.elapsed/n, f.longest, f.confirm/n, len(r.Wrong))
+		}
+		if len(r.Scrubs) == 0 {
+			fmt.Fprintf(t, "%s\t\t0\n", r.Geometry)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for i := range reports {
+		for _, wrong := range reports[i].Wrong {
+			if _, err := fmt.Fprintf(w, "%s: %s\n", reports[i].Geometry, wrong); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func liveWord(s *Scrub) string {
+	switch {
+	case s.Live == nil:
+		return "-"
+	case *s.Live:
+		return "on"
+	}
+	return "off"
+}
+
+// maxRoundsShown is after how many the rest is added up.
+const maxRoundsShown = 4
+
+func roundsText(rounds []uint64) string {
+	if len(rounds) == 0 {
+		return "-"
+	}
+	text := ""
+	for i, n := range rounds {
+		if i == maxRoundsShown {
+			rest := uint64(0)
+			for _, n := range rounds[i:] {
+				rest += n
+			}
+			return text + fmt.Sprintf(" +%d", rest)
+		}
+		if i > 0 {
+			text += " "
+		}
+		text += fmt.Sprint(n)
+	}
+	return text
+}
+
+// Well says whether nothing was wrong anywhere.
+func Well(reports []Report) bool {
+	return !slices.ContainsFunc(reports, func(r Report) bool { return len(r.Wrong) > 0 || len(r.Scrubs) == 0 })
+}
