@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
@@ -317,16 +316,15 @@ func (p *pass) proveLeaks(ctx context.Context, space []*confirm.SpaceCandidate) 
 	if len(leaks) == 0 || drain == nil {
 		return nil
 	}
-	dev := p.r.fs.Device()
-	intents, err := live.WatchIntents(unix.Major(dev), unix.Minor(dev))
+	stream, err := live.Start(p.r.fs, live.Options{})
 	if err != nil {
 		p.r.log.WithError(err).Info("lost space cannot be proven by tracepoints")
 		return nil
 	}
-	defer func() { err = errors.Join(err, intents.Close()) }()
+	defer func() { err = errors.Join(err, stream.Close()) }()
 	for _, c := range leaks {
 		err := p.settler.ProveQuiet(ctx, c, func(ctx context.Context, agno ioctl.AGNumber, observe func() error) (bool, error) {
-			return intents.Quiet(ctx, agno, drain, observe)
+			return stream.Quiet(ctx, agno, drain, observe)
 		})
 		if err != nil {
 			return err

@@ -1,0 +1,212 @@
+package live
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// kind is what an event is about.
+type kind uint8
+
+const (
+	kindChange kind = iota + 1
+	kindIntent
+	kindRepair
+	kindScrub
+)
+
+// source is one tracepoint that a stream may listen to.
+type source struct {
+	path  string // below events
+	kind  kind
+	op    Op     // of a change
+	delta int8   // of an intent
+	also  string // beside the device, for the filter
+}
+
+// The tracepoints. Per-inode scrubs are left out: there are several for each
+// inode of our own run, and a foreign run makes others too.
+//
+// Source: fs/xfs/xfs_trace.h, fs/xfs/scrub/trace.h.
+var (
+	changeSources = []source{
+		{path: "xfs/xfs_rmap_map_done", kind: kindChange, op: OpMap},
+		{path: "xfs/xfs_rmap_unmap_done", kind: kindChange, op: OpUnmap},
+		{path: "xfs/xfs_rmap_convert_done", kind: kindChange, op: OpConvert},
+	}
+	intentSources = []source{
+		{path: "xfs/xfs_group_intent_hold", kind: kindIntent, delta: 1},
+		{path: "xfs/xfs_group_intent_rele", kind: kindIntent, delta: -1},
+	}
+	scrubSources = []source{
+		{path: "xfs_scrub/xrep_attempt", kind: kindRepair},
+		{path: "xfs_scrub/xchk_start", kind: kindScrub, also: fmt.Sprintf(" && (type < %d || type > %d)",
+			ioctl.ScrubTypeINODE, ioctl.ScrubTypePARENT)},
+	}
+)
+
+// event is one decoded event.
+type event struct {
+	time  uint64
+	kind  kind
+	delta int8        // kindIntent
+	op    Op          // kindChange
+	agno  uint32      // but for scrubs of inodes
+	group bool        // agno is an allocation group: not a realtime group, not nothing
+	rmap  shadow.Rmap // kindChange
+	pid   int32
+	typ   ioctl.ScrubType // kindRepair, kindScrub
+	ino   uint64          // kindRepair, kindScrub
+}
+
+// layout is where an event's fields are.
+type layout struct {
+	source
+	pid, group, start, count, owner, offset, flags, ino, typ field
+
+	hasType bool   // realtime groups have events too
+	ag      uint64 // the type of allocation groups
+}
+
+// decoder knows the events of one kernel.
+type decoder struct {
+	typeField field // common_type
+	byID      map[uint64]*layout
+}
+
+// newDecoder reads the descriptions of sources below dir, an events directory.
+// Errors: [fs.ErrNotExist] where the kernel does not have one of them.
+func newDecoder(dir string, sources ...[]source) (*decoder, error) {
+	d := &decoder{byID: make(map[uint64]*layout)}
+	for _, list := range sources {
+		for _, s := range list {
+			text, err := os.ReadFile(filepath.Join(dir, s.path, "format"))
+			if err != nil {
+				return nil, fmt.Errorf("read how %s is described: %w", s.path, err)
+			}
+			if err := d.add(s, string(text)); err != nil {
+				return nil, fmt.Errorf("understand how %s is described: %w", s.path, err)
+			}
+		}
+	}
+	return d, nil
+}
+
+// add learns one event.
+func (d *decoder) add(s source, text string) error {
+	f, err := parseFormat(text)
+	if err != nil {
+		return err
+	}
+	l := &layout{source: s}
+	var errs []error
+	number := func(to *field, names ...string) {
+		v, err := f.number(names...)
+		errs = append(errs, err)
+		*to = v
+	}
+	number(&d.typeField, "common_type")
+	number(&l.pid, "common_pid")
+	if _, ok := f.fields["dev"]; !ok {
+		errs = append(errs, fmt.Errorf("no field dev: %w", errFormat)) // the filter needs it
+	}
+	switch s.kind {
+	case kindChange:
+		// Before Linux 6.13 only allocation groups had rmaps, in agbno.
+		number(&l.group, "agno")
+		number(&l.start, "gbno", "agbno")
+		number(&l.count, "len")
+		number(&l.owner, "owner")
+		number(&l.offset, "offset")
+		number(&l.flags, "flags")
+	case kindIntent:
+		number(&l.group, "index", "agno")
+	case kindRepair, kindScrub:
+		number(&l.typ, "type")
+		number(&l.group, "agno")
+		number(&l.ino, "inum")
+	}
+	if s.kind == kindChange || s.kind == kindIntent {
+		_, l.hasType = f.fields["type"]
+		if l.hasType {
+			number(&l.typ, "type")
+			l.ag = f.symbols["ag"] // 0, should the kernel not say
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	d.byID[f.id] = l
+	return nil
+}
+
+// Flag bits of a reverse mapping as the kernel has them in memory.
+//
+// Source: fs/xfs/libxfs/xfs_types.h (XFS_RMAP_ATTR_FORK, …).
+const (
+	rmapAttr      = 1 << 0
+	rmapBmbt      = 1 << 1
+	rmapUnwritten = 1 << 2
+)
+
+// decode reads one event; false for one that is of no interest here.
+// Errors: the event is shorter than described.
+func (d *decoder) decode(rec []byte, e *event) (bool, error) {
+	id, ok := d.typeField.get(rec)
+	if !ok {
+		return false, fmt.Errorf("event of %d bytes: %w", len(rec), errFormat)
+	}
+	l := d.byID[id]
+	if l == nil {
+		return false, nil
+	}
+	get := func(f field) uint64 {
+		v, has := f.get(rec)
+		ok = ok && has
+		return v
+	}
+	*e = event{kind: l.kind, op: l.op, delta: l.delta, pid: int32(get(l.pid)), agno: uint32(get(l.group))}
+	switch l.kind {
+	case kindChange:
+		flags := get(l.flags)
+		e.rmap = shadow.Rmap{StartBlock: uint32(get(l.start)), BlockCount: uint32(get(l.count)), Owner: get(l.owner)}
+		if e.rmap.IsInode() {
+			e.rmap.Offset = packOffset(get(l.offset), flags)
+		}
+		e.group = !l.hasType || get(l.typ) == l.ag
+	case kindIntent:
+		e.group = !l.hasType || get(l.typ) == l.ag
+	case kindRepair, kindScrub:
+		e.typ, e.ino = ioctl.ScrubType(get(l.typ)), get(l.ino)
+		e.group = e.typ.Object() == ioctl.ScrubObjectAG
+	}
+	if !ok {
+		return false, fmt.Errorf("event %s of %d bytes: %w", l.path, len(rec), errFormat)
+	}
+	return true, nil
+}
+
+// packOffset gives an inode's mapping the form of [shadow.Rmap].Offset. The
+// blocks of a fork's own btree have no offset, whatever the event says.
+func packOffset(offset, flags uint64) uint64 {
+	var f uint64
+	if flags&rmapAttr != 0 {
+		f |= shadow.OffsetAttrFork
+	}
+	if flags&rmapUnwritten != 0 {
+		f |= shadow.OffsetUnwritten
+	}
+	if flags&rmapBmbt != 0 {
+		return shadow.PackOffset(0, f|shadow.OffsetBmbtBlock)
+	}
+	return shadow.PackOffset(offset, f)
+}
+
+// isMissing tells whether a kernel does not have an event.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
