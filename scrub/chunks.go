@@ -37,6 +37,11 @@ func (p *pass) compareChunks(ctx context.Context, g *group, ag *verdict.AG) erro
 			room += uint64(r.Count) * uint64(p.r.fs.Geometry().InodesPerBlock())
 		}
 		ag.InodesCounted = room == uint64(geo.InodeCount)
+		listed, err := p.listedInodes(ctx, g.agno)
+		if err != nil {
+			return err
+		}
+		ag.InodesListed = listed == uint64(geo.InodeCount) && !p.unlisted(g.agno)
 		if ag.ChunksUncovered, err = p.uncovered(ctx, g.agno, inodes); err != nil {
 			return err
 		}
@@ -53,6 +58,18 @@ func (p *pass) compareChunks(ctx context.Context, g *group, ag *verdict.AG) erro
 		}
 	}
 	return nil
+}
+
+// listedInodes counts the inodes of the chunks that INUMBERS listed, as if none
+// of them was sparse.
+func (p *pass) listedInodes(ctx context.Context, agno ioctl.AGNumber) (n uint64, err error) {
+	for _, err := range p.walk.Chunks[agno].All(ctx) {
+		if err != nil {
+			return 0, err
+		}
+		n += 64
+	}
+	return n, nil
 }
 
 // ownedInodes are the blocks that the rmapbt of an AG gives to inode chunks.

@@ -68,9 +68,10 @@ func (p *pass) disputes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	nothingLost := p.nothingLost()
 	for _, diffs := range verdict.Group(diffs) {
 		d := &dispute{diffs: diffs}
-		d.Inodes = make(map[uint64]*verdict.Inode)
+		d.Inodes, d.NothingLost = make(map[uint64]*verdict.Inode), nothingLost
 		for i := range diffs {
 			around, err := p.around(&diffs[i], others)
 			if err != nil {
@@ -81,6 +82,9 @@ func (p *pass) disputes(ctx context.Context) error {
 			for j := range pieces {
 				pieces[j].RefcountDenies = len(badTypes(g, ioctl.ScrubTypeREFCNTBT)) > 0
 				pieces[j].RmapbtBad = len(badTypes(g, ioctl.ScrubTypeRMAPBT)) > 0
+			}
+			if err := p.elsewhere(pieces); err != nil {
+				return err
 			}
 			d.Pieces = append(d.Pieces, pieces...)
 		}
@@ -313,7 +317,44 @@ func (p *pass) judgeInode(ctx context.Context, ino, bmbt, missing uint64) (*verd
 		in.DataRan, in.DataScrub, in.AttrRan, in.AttrScrub = data.Ran, data.Flags, attr.Ran, attr.Flags
 	}
 	in.Counters = counters(in, core, missing)
+	const bad = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt | ioctl.ScrubIncomplete
+	in.BtreeMissing = int64(in.Blocks) - int64(in.ForkBlocks)
+	in.BtreeKnown = in.State == verdict.OwnerLive && core.Ran && !core.Flags.Any(bad)
 	return in, nil
+}
+
+// elsewhere asks the forks that records without claims are of whether they map
+// the same offsets to other blocks.
+func (p *pass) elsewhere(pieces []verdict.Piece) error {
+	for i := range pieces {
+		pc := &pieces[i]
+		if pc.Record == nil || pc.Claim != nil || !pc.Record.HasOffset() {
+			continue
+		}
+		maps, err := p.settler.MapsOffsets(pc.Record)
+		if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+			return err
+		}
+		pc.Elsewhere = maps
+	}
+	return nil
+}
+
+// nothingLost tells whether every allocated block of every AG is known to have a
+// record.
+func (p *pass) nothingLost() bool {
+	for i := range p.groups {
+		g := &p.groups[i]
+		if !g.spaceCompared || g.rmapErr != nil {
+			return false
+		}
+		for _, s := range g.space {
+			if s.Conflict == confirm.Neither {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // counters decides how nblocks stands to the forks. The read-only INODE scrub
@@ -333,6 +374,10 @@ func counters(in *verdict.Inode, core verdict.Scrub, missing uint64) verdict.Cou
 		return verdict.CountersMatchFork
 	case in.Blocks == in.ForkBlocks:
 		return verdict.CountersDoubted
+	case core.Ran && !core.Flags.Any(bad):
+		// What it counts does not hang on what it could not compare with: the
+		// counters agree with the fork, and the sums do not say why they differ.
+		return verdict.CountersUnknown
 	case missing > 0 && in.Blocks == in.ForkBlocks+missing:
 		return verdict.CountersMatchForkMissing
 	default:

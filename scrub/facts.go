@@ -23,6 +23,7 @@ const forkSick = ioctl.InodeHealthInode | ioctl.InodeHealthBMBTD | ioctl.InodeHe
 // filesystemFacts gathers what stands against a rebuild of any rmapbt.
 func (p *pass) filesystemFacts() *verdict.FS {
 	fs := &verdict.FS{}
+	p.refreshSick()
 	for i := range p.walk.Sick {
 		s := &p.walk.Sick[i]
 		if s.Mask&forkSick != 0 {
@@ -53,13 +54,27 @@ func (p *pass) filesystemFacts() *verdict.FS {
 	return fs
 }
 
-// exempt leaves out of the sick inodes those of which the disputes themselves
-// are the reason: an earlier scrub marked the fork because the rmapbt that it
-// was compared with is wrong. A zapped fork is empty, and its counters or the
-// kernel's scrub of it speak against it; these are not.
-func (p *pass) exempt(fs *verdict.FS, set []*dispute) *verdict.FS {
+// refreshSick takes over what the kernel has marked in the inodes that were sick
+// at the walk: its scrubs have looked at them since.
+func (p *pass) refreshSick() {
+	buf := ioctl.NewBulkstatBuffer(1)
+	for i := range p.walk.Sick {
+		s := &p.walk.Sick[i]
+		n, err := p.r.fs.Bulkstat(&ioctl.BulkRequest{Ino: s.Ino, Limit: 1, Flags: ioctl.BulkNrext64}, buf)
+		if err == nil && n == 1 && buf.Records()[0].Ino == s.Ino {
+			s.Mask = buf.Records()[0].Sick
+		}
+	}
+}
+
+// exempt leaves out of the sick inodes those of which disputes are the reason: a
+// scrub marked the fork because of what it was compared with. A zapped fork is
+// empty, and its counters or the kernel's scrub of it speak against it; these
+// are not. Where it lost blocks in an AG all the same, the rmapbt there has
+// records that no fork bears out, and these are disputes of their own.
+func (p *pass) exempt(fs *verdict.FS) *verdict.FS {
 	sound := make(map[ioctl.Ino]bool)
-	for _, d := range set {
+	for _, d := range p.rmapBad {
 		for _, in := range d.Inodes {
 			forks := (!in.DataRan || !in.DataScrub.Has(ioctl.ScrubCorrupt)) && (!in.AttrRan || !in.AttrScrub.Has(ioctl.ScrubCorrupt))
 			if in.State == verdict.OwnerLive && in.Counters == verdict.CountersMatchFork && forks {
@@ -101,19 +116,13 @@ func (p *pass) facts(g *group, settled []*dispute) *verdict.AG {
 		ag.Unsettled = append(ag.Unsettled, fmt.Sprintf("the rmapbt of AG %d could not be compared", g.agno))
 	}
 	ag.ForksUnproven = p.unprovenForks()
-	owned, leaked := p.spaceConflicts(g)
-	for _, r := range owned {
-		ag.SpaceDisputes = append(ag.SpaceDisputes, fmt.Sprintf("the bnobt has blocks %d+%d of AG %d free and the rmapbt does not", r.Start, r.Count, g.agno))
-	}
-	for _, r := range leaked {
-		ag.SpaceDisputes = append(ag.SpaceDisputes, fmt.Sprintf("nobody owns blocks %d+%d of AG %d and the bnobt does not have them", r.Start, r.Count, g.agno))
-	}
+	ag.SpaceDisputes = p.spaceDisputes(g, false)
 	for _, d := range p.rmapBad {
 		if !d.touches(g.agno) || contains(settled, d) {
 			continue
 		}
 		what := fmt.Sprintf("blocks %d+%d of AG %d are in dispute", d.first().Start, d.first().Count, d.first().AGNo)
-		ag.RmapDisputes = append(ag.RmapDisputes, what)
+		ag.Open = append(ag.Open, verdict.OpenIn(&d.Dispute, g.agno, what))
 		if d.decision.Held() || d.decision.Action == verdict.ActionRebuildFork {
 			ag.Held = append(ag.Held, what)
 		}
@@ -129,6 +138,25 @@ func (p *pass) facts(g *group, settled []*dispute) *verdict.AG {
 		}
 	}
 	return ag
+}
+
+// spaceDisputes names the blocks about which bnobt and rmapbt differ and no
+// dispute is. A rebuild of the rmapbt does not mind blocks that nobody owns and
+// that say of themselves that they are metadata: it is by their trees that it
+// finds them, and were they in none, nothing of a user's would be freed.
+func (p *pass) spaceDisputes(g *group, rebuildsRmapbt bool) []string {
+	var out []string
+	owned, leaked := p.spaceConflicts(g)
+	if rebuildsRmapbt {
+		leaked = p.notMetadata(g.agno, leaked)
+	}
+	for _, r := range owned {
+		out = append(out, fmt.Sprintf("the bnobt has blocks %d+%d of AG %d free and the rmapbt does not", r.Start, r.Count, g.agno))
+	}
+	for _, r := range leaked {
+		out = append(out, fmt.Sprintf("nobody owns blocks %d+%d of AG %d and the bnobt does not have them", r.Start, r.Count, g.agno))
+	}
+	return out
 }
 
 // unprovenForks lists forks whose mappings are not known to be in the rmapbts:
@@ -166,6 +194,7 @@ func contains(set []*dispute, d *dispute) bool {
 // sound.
 func (p *pass) rebuildFacts(ctx context.Context, g *group, settled []*dispute) (*verdict.AG, error) {
 	ag := p.facts(g, settled)
+	ag.SpaceDisputes = p.spaceDisputes(g, true)
 	for _, d := range settled {
 		for i := range d.Pieces {
 			pc := &d.Pieces[i]

@@ -86,8 +86,9 @@ type Finding struct {
 	// …), or "undecided".
 	AtFault string
 	// Row is the row of the arbitration table that decided, 0 where the
-	// kernel's own verdict did.
+	// kernel's own verdict did; Letter tells 3b, 6b, 9b and 11b from their rows.
 	Row      int
+	Letter   string
 	Severity Severity
 	Outcome  Outcome
 	// HasAG tells whether AGNo means something; filesystem-wide and inode

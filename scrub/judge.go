@@ -29,13 +29,15 @@ type step struct {
 }
 
 // The order of repairs within a run: structures whose sources are proven come
-// before those that need them as a source; an inode is never repaired before
-// the forks are settled, because that takes its counters as a witness away.
+// before those that need them as a source; an inode's core is never repaired
+// before its forks are settled, because that takes its counters as a witness
+// away, and before the rmapbts, which are rebuilt only from inodes in order.
 const (
 	orderHeaders = iota + 1
 	orderFreeSpace
 	orderInodeBtrees
 	orderForks
+	orderCores
 	orderRmapbt
 	orderRefcountbt
 	orderOther
@@ -193,7 +195,7 @@ func (p *pass) forkBlockers(d *dispute, t ioctl.ScrubType) []verdict.Blocker {
 			continue
 		}
 		facts := p.facts(g, []*dispute{d})
-		out = append(out, verdict.RmapbtProven(facts, t)...)
+		out = append(out, verdict.RmapbtProven(facts, t, uint64(d.decision.Ino))...)
 	}
 	return out
 }
@@ -238,7 +240,7 @@ func (p *pass) findRmapbts(ctx context.Context, fs *verdict.FS) error {
 			if err != nil {
 				return err
 			}
-			f.blockers = append(f.blockers, verdict.MayRebuildRmapbt(p.exempt(fs, set), facts)...)
+			f.blockers = append(f.blockers, verdict.MayRebuildRmapbt(p.exempt(fs), facts)...)
 			f.steps = append(f.steps, step{obj: kernel.Object{Type: ioctl.ScrubTypeRMAPBT, AGNo: agno}, forced: true})
 		}
 		p.add(f)
@@ -256,6 +258,9 @@ func (p *pass) findFreeSpace() {
 	for i := range p.groups {
 		g := &p.groups[i]
 		owned, leaked := p.spaceConflicts(g)
+		if g.suspect {
+			leaked = p.notMetadata(g.agno, leaked) // lost records of metadata are the rmapbt's fault
+		}
 		if len(owned) == 0 && len(leaked) == 0 {
 			continue
 		}

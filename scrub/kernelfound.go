@@ -14,33 +14,18 @@ import (
 	"github.com/scrubd/scrubd/shadow"
 )
 
-// findKernel makes findings of what the kernel's own scrub found and no
-// dispute explains. Complaints of an AG in which something is in dispute, and
-// of its inodes, belong to that: what remains of them shows in the next pass.
+// findKernel makes findings of what the kernel's own scrub found and no other
+// finding accounts for.
 func (p *pass) findKernel(fs *verdict.FS) {
-	explained := make(map[ioctl.AGNumber]bool)
-	inodes := make(map[ioctl.Ino]bool)
-	btrees := false
-	for _, f := range p.findings {
-		if f.HasAG {
-			explained[f.AGNo] = true
-		}
-		for _, e := range f.Extents {
-			explained[e.AGNo] = true
-		}
-		for _, file := range f.Files {
-			inodes[file.Ino] = true
-		}
-		btrees = btrees || f.AtFault == string(verdict.InodeBtree)
-	}
+	e := p.explain()
 	for i := range p.groups {
-		if g := &p.groups[i]; !explained[g.agno] {
-			p.findGroup(fs, g)
-		}
+		p.findGroup(fs, &p.groups[i], e)
 	}
+	before := len(p.findings)
+	e = p.explain()
 	for _, ino := range sortedKeys(p.inodeBad) {
-		if !inodes[ino] && !explained[agOf(p.r.fs, ino)] {
-			p.findInode(ino, p.inodeBad[ino], btrees || len(p.findings) > 0)
+		if !e.inode(ino, agOf(p.r.fs, ino), p.inodeBad[ino]) {
+			p.findInode(ino, p.inodeBad[ino], before > 0)
 		}
 	}
 	for _, res := range p.fsBad {
@@ -66,68 +51,6 @@ func sortedKeys(m map[ioctl.Ino][]kernel.Result) []ioctl.Ino {
 
 func offline() []WayOut {
 	return []WayOut{{Trust: "fork", Effect: "unmount the filesystem and run xfs_repair -n to see what it would do, then xfs_repair"}}
-}
-
-// findGroup judges what the kernel found in an AG where forks, rmapbt and
-// bnobt agree as far as they can be compared.
-func (p *pass) findGroup(fs *verdict.FS, g *group) {
-	types := badTypes(g, headerTypes...)
-	types = append(types, badTypes(g, spaceTypes...)...)
-	if len(types) == 0 {
-		return
-	}
-	t := culprit(g, types)
-	f := &finding{Finding: &Finding{
-		AtFault: t.String(), Severity: Corruption, HasAG: true, AGNo: g.agno, ScrubTypes: types,
-		Summary: fmt.Sprintf("the kernel finds the %s of AG %d corrupt", t, g.agno),
-	}, steps: []step{{obj: kernel.Object{Type: t, AGNo: g.agno}, forced: true}}}
-	for _, t := range types {
-		f.Witnesses = append(f.Witnesses, Witness{"kernel scrub", fmt.Sprintf("%s: %s", t, g.scrubs[t].Flags)})
-	}
-	facts := p.facts(g, nil)
-	switch t {
-	case ioctl.ScrubTypeRMAPBT:
-		f.order = orderRmapbt
-		f.blockers = p.loneRmapbt(fs, g, facts, types)
-	case ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT:
-		f.order = orderFreeSpace
-		f.blockers = verdict.MayRebuildBnobt(facts)
-	case ioctl.ScrubTypeREFCNTBT:
-		f.order = orderRefcountbt
-		f.blockers = verdict.RmapbtProven(facts, t)
-	case ioctl.ScrubTypeSB:
-		f.order = orderOther
-		if g.agno == 0 {
-			f.blockers = []verdict.Blocker{{Clause: "source", Why: "the primary superblock has no source to be rebuilt from"}}
-		} else if s := p.groups[0].scrubs[t]; !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt) {
-			f.blockers = []verdict.Blocker{{Clause: "source", Why: "the primary superblock is not clean"}}
-		}
-	default:
-		f.order = orderHeaders
-		f.blockers = verdict.RmapbtProven(facts, t)
-	}
-	if len(f.blockers) > 0 {
-		f.WaysOut = offline()
-	}
-	p.add(f)
-}
-
-// culprit picks the structure that most likely is bad of those that complain:
-// one that is corrupt in itself before those that merely disagree, and among
-// those the one that others are built from last.
-func culprit(g *group, types []ioctl.ScrubType) ioctl.ScrubType {
-	for _, t := range types {
-		if g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt) {
-			return t
-		}
-	}
-	last := func(t ioctl.ScrubType) int {
-		return slices.Index([]ioctl.ScrubType{
-			ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeAGF,
-			ioctl.ScrubTypeAGFL, ioctl.ScrubTypeAGI, ioctl.ScrubTypeSB, ioctl.ScrubTypeRMAPBT,
-		}, t)
-	}
-	return slices.MinFunc(types, func(a, b ioctl.ScrubType) int { return last(a) - last(b) })
 }
 
 // loneRmapbt weighs the rebuild of an rmapbt that only the kernel complains of.
@@ -182,10 +105,15 @@ func (p *pass) findInode(ino ioctl.Ino, results []kernel.Result, unsettledElsewh
 			break
 		}
 		for i := range p.groups {
-			f.blockers = append(f.blockers, verdict.RmapbtProven(p.facts(&p.groups[i], nil), res.Type)...)
+			f.blockers = append(f.blockers, verdict.RmapbtProven(p.facts(&p.groups[i], nil), res.Type, uint64(ino))...)
 		}
 	case ioctl.ScrubTypeINODE:
-		f.blockers = p.inodeBlockers(ino, res, unsettledElsewhere)
+		f.Row, f.order = 13, orderCores
+		if res.Flags.Has(ioctl.ScrubCorrupt) && p.sharesUnflagged(ino) {
+			f.AtFault, f.Row, f.Letter = string(verdict.ReflinkFlag), 9, "b"
+			f.Summary = fmt.Sprintf("inode %d shares blocks with other files and lacks the reflink flag", ino)
+		}
+		f.blockers = p.inodeBlockers(ino, res)
 		if p.r.tries[p.findingID(f)] > 0 {
 			// The reflink flag is set by a rebuild of the data fork, not by a repair
 			// of the core; its sources are the rmapbts, proven for both.
@@ -209,12 +137,10 @@ func (p *pass) findInode(ino ioctl.Ino, results []kernel.Result, unsettledElsewh
 }
 
 // inodeBlockers weighs an INODE repair: it rewrites the counters from the
-// forks, which is right only where forks and rmapbts agree everywhere, so that
-// the counters are not needed as a witness any more.
-func (p *pass) inodeBlockers(ino ioctl.Ino, res kernel.Result, unsettledElsewhere bool) []verdict.Blocker {
-	if unsettledElsewhere {
-		return []verdict.Blocker{{Clause: "order", Why: "the inode's counters are a witness in another finding"}}
-	}
+// forks, which is right only where forks and rmapbts agree about all blocks of
+// this inode, so that the counters are not needed as a witness any more. No
+// dispute names it, or it would not be judged here.
+func (p *pass) inodeBlockers(ino ioctl.Ino, res kernel.Result) []verdict.Blocker {
 	seen, err := p.settler.Measure(uint64(ino))
 	if err != nil || seen.State != verdict.OwnerLive {
 		return []verdict.Blocker{{Clause: "loss", Why: "the inode cannot be loaded, and its repair would rewrite it"}}
@@ -225,9 +151,41 @@ func (p *pass) inodeBlockers(ino ioctl.Ino, res kernel.Result, unsettledElsewher
 	}
 	var out []verdict.Blocker
 	for i := range p.groups {
-		out = append(out, verdict.RmapbtProven(p.facts(&p.groups[i], nil), res.Type)...)
+		out = append(out, verdict.RmapbtProven(p.facts(&p.groups[i], nil), res.Type, uint64(ino))...)
 	}
 	return out
+}
+
+// sharesUnflagged tells whether the rmapbt has written blocks of ino marked as
+// shared that its own fork does not show so, which it does for inodes without
+// the reflink flag, and has another owner of them.
+func (p *pass) sharesUnflagged(ino ioctl.Ino) bool {
+	recs, err := p.settler.Fork(uint64(ino), ioctl.DataFork)
+	if err != nil {
+		return false
+	}
+	geo := p.r.fs.Geometry()
+	for i := range recs[:min(len(recs), maxListed)] {
+		b := &recs[i]
+		if b.Flags.Has(ioctl.BmapShared) {
+			return false
+		}
+		agno, agbno := geo.DAddrToAG(b.Block)
+		count := ioctl.AGBlock(uint64(b.Length) * 512 / uint64(geo.BlockSize))
+		owned, err := witness.RmapWindow(p.r.fs, agno, agbno, count, p.fsmapBuf, nil)
+		if err != nil {
+			return false
+		}
+		marked, others := false, false
+		for j := range owned {
+			marked = marked || owned[j].Owner == uint64(ino) && owned[j].Shared
+			others = others || owned[j].Owner != uint64(ino) && owned[j].IsShareable()
+		}
+		if marked && others {
+			return true
+		}
+	}
+	return false
 }
 
 // findUnreadable is row 15: an rmapbt that GETFSMAP cannot read and that the
@@ -367,15 +325,19 @@ func (p *pass) unowned(ctx context.Context, g *group) (unreadableSums, error) {
 			}
 		}
 	}
+	var unowned []verdict.Range
 	for c, err := range sweepSpace(uint32(p.r.fs.Geometry().AGLength(g.agno)), owned, free) {
 		if err != nil {
 			return sums, err
 		}
-		what := fmt.Sprintf("blocks %d+%d of AG %d are allocated, and nothing that can be read owns them", c.Start, c.Count, g.agno)
-		if c.kind == confirm.OwnedFree {
-			what = fmt.Sprintf("blocks %d+%d of AG %d are owned, and the bnobt has them free", c.Start, c.Count, g.agno)
+		if c.kind != confirm.OwnedFree {
+			unowned = append(unowned, verdict.Range{Start: c.Start, Count: c.Count})
+			continue
 		}
-		sums.unowned = append(sums.unowned, what)
+		sums.unowned = append(sums.unowned, fmt.Sprintf("blocks %d+%d of AG %d are owned, and the bnobt has them free", c.Start, c.Count, g.agno))
+	}
+	for _, r := range p.notMetadata(g.agno, unowned) {
+		sums.unowned = append(sums.unowned, fmt.Sprintf("blocks %d+%d of AG %d are allocated, and nothing that can be read owns them", r.Start, r.Count, g.agno))
 	}
 	kernelSide := predictable(func(yield func([]shadow.Rmap, error) bool) { yield(readable, nil) })
 	for d, err := range shadow.Diff(tree.Batches(), kernelSide) {

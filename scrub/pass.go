@@ -55,6 +55,7 @@ type group struct {
 	candidates    []*confirm.Candidate
 	space         []*confirm.SpaceCandidate
 	spaceCompared bool
+	suspect       bool   // the rmapbt is what all other metadata of the AG speaks against
 	hidden        uint64 // blocks of inodes that a bad inobt hides
 	rmapErr       error  // the rmapbt cannot be read, or has too many differences
 }
@@ -110,6 +111,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 		{PhaseCompare, true, p.compare},
 		{PhaseConfirm, true, p.settle},
 		{PhaseConfirm, r.coverage.KernelScrub, p.scrubSpace},
+		{PhaseConfirm, r.coverage.KernelScrub, p.findSuspects},
 		{PhaseConfirm, true, p.judge},
 	}
 	for _, s := range steps {
@@ -145,16 +147,24 @@ func (p *pass) scrubGroups(ctx context.Context, types func(*group) []ioctl.Scrub
 					return err
 				}
 			}
-			geo, err := p.r.fs.AGGeometry(g.agno)
-			if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+			if err := p.readSick(g); err != nil {
 				return err
 			}
-			g.sick = geo.Sick
 			p.r.progress.one(uint64(len(p.groups)))
 			return nil
 		})
 	}
 	return eg.Wait()
+}
+
+// readSick takes over what the kernel has marked in an AG.
+func (p *pass) readSick(g *group) error {
+	geo, err := p.r.fs.AGGeometry(g.agno)
+	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+		return err
+	}
+	g.sick = geo.Sick
+	return nil
 }
 
 func (p *pass) scrubGroup(ctx context.Context, g *group, t ioctl.ScrubType) error {

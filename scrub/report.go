@@ -17,7 +17,7 @@ func (p *pass) fromDisputes(set ...*dispute) *finding {
 	first := d.first()
 	f := &finding{
 		Finding: &Finding{
-			AtFault: string(d.decision.AtFault), Row: d.decision.Row, Severity: Corruption,
+			AtFault: string(d.decision.AtFault), Row: d.decision.Row, Letter: d.decision.Letter, Severity: Corruption,
 			HasAG: true, AGNo: first.AGNo,
 		},
 		disputes: set,
@@ -43,11 +43,27 @@ func (p *pass) fromDisputes(set ...*dispute) *finding {
 	case verdict.Rmapbt:
 		f.Summary = fmt.Sprintf("the rmapbt is wrong about %s at %s", countBlocks(f.Extents), where)
 	case verdict.DataFork, verdict.AttrFork:
+		if d.decision.Letter != "" {
+			f.Summary = fmt.Sprintf("the %s of inode %d is wrong about %s of the file at %s", d.decision.AtFault, d.decision.Ino, plural(claimedBlocks(set), "block"), where)
+			break
+		}
 		f.Summary = fmt.Sprintf("the %s of inode %d lost %s at %s", d.decision.AtFault, d.decision.Ino, countBlocks(f.Extents), where)
 	default:
 		f.Summary = fmt.Sprintf("fork and rmapbt disagree about %s at %s", countBlocks(f.Extents), where)
 	}
 	return f
+}
+
+// claimedBlocks counts the blocks that the forks in dispute map.
+func claimedBlocks(set []*dispute) (n uint64) {
+	for _, d := range set {
+		for i := range d.Pieces {
+			if d.Pieces[i].Claim != nil {
+				n += uint64(d.Pieces[i].Count)
+			}
+		}
+	}
+	return n
 }
 
 func saysFork(d *dispute) string {

@@ -66,6 +66,7 @@ type jsonFinding struct {
 	Outcome        string        `json:"outcome"`
 	AtFault        string        `json:"at_fault"`
 	ArbitrationRow int           `json:"arbitration_row,omitempty"`
+	RowLetter      string        `json:"arbitration_row_letter,omitempty"`
 	Summary        string        `json:"summary"`
 	Reason         string        `json:"reason,omitempty"`
 	AGNo           *uint32       `json:"agno,omitempty"`
@@ -242,7 +243,7 @@ func (r *jsonReporter) finding(f *scrub.Finding) {
 	r.outcomes[f.ID] = f.Outcome
 	m := jsonFinding{
 		jsonMessage: r.message("finding"), FindingID: f.ID, Severity: string(f.Severity),
-		Outcome: string(f.Outcome), AtFault: f.AtFault, ArbitrationRow: f.Row, Summary: f.Summary,
+		Outcome: string(f.Outcome), AtFault: f.AtFault, ArbitrationRow: f.Row, RowLetter: f.Letter, Summary: f.Summary,
 		Reason: f.Reason, ScrubTypes: typeNames(f.ScrubTypes), Done: f.Done, EvidencePath: f.EvidencePath,
 	}
 	if f.HasAG {

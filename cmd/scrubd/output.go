@@ -237,7 +237,7 @@ func verdictOf(f *scrub.Finding) string {
 	}
 	switch {
 	case f.Row > 0:
-		fmt.Fprintf(&b, " (row %d)", f.Row)
+		fmt.Fprintf(&b, " (row %d%s)", f.Row, f.Letter)
 	case len(f.ScrubTypes) > 0:
 		fmt.Fprintf(&b, " (kernel scrub of %s)", joinStringers(f.ScrubTypes))
 	}

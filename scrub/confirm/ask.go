@@ -48,7 +48,17 @@ func (s *Settler) Measure(ino uint64) (Measured, error) {
 	if err != nil {
 		return Measured{}, err
 	}
-	return Measured{Inode: *in, ForkBlocks: v.blocks}, nil
+	out := Measured{Inode: *in, ForkBlocks: v.blocks}
+	if out.Blocks == 0 && in.file >= 0 {
+		// BULKSTAT gives none where the data lies in the inode, whatever its attr
+		// fork has.
+		st, err := s.fs.Statx(in.file)
+		if err != nil {
+			return Measured{}, err
+		}
+		out.Blocks = st.Blocks >> s.sectorsLog
+	}
+	return out, nil
 }
 
 // StillClaims returns what is left of a claim on the blocks of w when its
@@ -142,6 +152,26 @@ func (s *Settler) stillMaps(in *Inode, r *shadow.Rmap) (bool, error) {
 		}
 	}
 	return start >= end, nil
+}
+
+// MapsOffsets tells whether the fork that r is of maps any of its file offsets
+// now, wherever to.
+// Errors: [ioctl.ErrCorrupt]; those that end a run.
+func (s *Settler) MapsOffsets(r *shadow.Rmap) (bool, error) {
+	in, err := s.look(r.Owner)
+	if err != nil || in.file < 0 || in.realtime && r.Flags()&shadow.OffsetAttrFork == 0 {
+		return false, err
+	}
+	fork := ioctl.DataFork
+	if r.Flags()&shadow.OffsetAttrFork != 0 {
+		fork = ioctl.AttrFork
+	}
+	start := ioctl.DAddr(r.FileOffset() << s.sectorsLog)
+	length := ioctl.DAddr(uint64(r.BlockCount) << s.sectorsLog)
+	if err := s.fs.BmapRange(in.file, fork, start, length, s.bmap); err != nil {
+		return false, err
+	}
+	return len(s.bmap.Records()) > 0, nil
 }
 
 // Fork returns the mappings of one fork, as many as one call gives. They are

@@ -27,11 +27,11 @@ type AG struct {
 	Sick   ioctl.AGHealth
 	// RmapReadable is false when privileged GETFSMAP answered EUCLEAN.
 	RmapReadable bool
-	// RmapDisputes names every confirmed difference between forks and rmapbt
-	// in this AG that the repair under consideration does not settle; Unsettled
-	// every candidate that could not be confirmed; Held every held or row 3
-	// dispute that is open here.
-	RmapDisputes, Unsettled, Held []string
+	// Open are the disputes between forks and rmapbt in this AG that the repair
+	// under consideration does not settle; Unsettled names every candidate that
+	// could not be confirmed; Held every held or row 3 dispute that is open here.
+	Open            []Open
+	Unsettled, Held []string
 	// SpaceDisputes names blocks on which bnobt and rmapbt gaps differ apart
 	// from the disputed ones; SpaceCompared is false when they were not compared.
 	SpaceDisputes []string
@@ -56,6 +56,9 @@ type AG struct {
 	// InodesCounted: the AGI counts as many inodes as the rmapbt has room for in
 	// its inode chunks.
 	InodesCounted bool
+	// InodesListed: the AGI counts as many inodes as the chunks that INUMBERS
+	// lists have.
+	InodesListed bool
 }
 
 // FS is what is known of the whole filesystem.
@@ -183,24 +186,29 @@ func (ag *AG) stagingUnproven() []Blocker {
 }
 
 // RmapbtProven lists what stands against taking the rmapbt of ag as the source
-// of a repair of target; an empty list proves it. ag.RmapDisputes must already
-// leave out the records of the inode about to be repaired. For a repair that
-// takes new blocks the free space of ag has to be sound too.
-func RmapbtProven(ag *AG, target ioctl.ScrubType) []Blocker {
+// of a repair of target, a fork of inode ino if it is one of a fork; an empty
+// list proves what the repair reads of it. ag.Open must already leave out the
+// dispute that the repair settles. For a repair that takes new blocks the free
+// space of ag has to be sound too.
+func RmapbtProven(ag *AG, target ioctl.ScrubType, ino uint64) []Blocker {
 	var b []Blocker
 	if !ag.RmapReadable {
 		b = block(b, "proven", fmt.Sprintf("the rmapbt of AG %d cannot be read", ag.AGNo))
 	}
-	b = block(b, "proven", ag.RmapDisputes...)
+	for i := range ag.Open {
+		if o := &ag.Open[i]; o.concerns(target, ino) {
+			b = block(b, "proven", o.What)
+		}
+	}
 	b = block(b, "proven", ag.Unsettled...)
-	if why, ok := ag.Clean(ioctl.ScrubTypeRMAPBT, target); !ok {
+	if why, ok := ag.Clean(ioctl.ScrubTypeRMAPBT, target); !ok && !ag.excusedBy(target, ino) {
 		b = block(b, "proven", why)
 	}
 	if !allocates(target) {
 		return b
 	}
 	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT} {
-		if why, ok := ag.Clean(t, target); !ok {
+		if why, ok := ag.Clean(t, target); !ok && !ag.excusedXFail(t, target, ino) {
 			b = block(b, "space", why)
 		}
 	}
@@ -226,7 +234,7 @@ func allocates(target ioctl.ScrubType) bool {
 // to, and those of forks that cannot be read by these forks' scrubs.
 func MayRebuildBnobt(ag *AG) []Blocker {
 	const target = ioctl.ScrubTypeBNOBT
-	b := RmapbtProven(ag, target)
+	b := RmapbtProven(ag, target, 0)
 	// AGF counters are wrong together with the bnobt; a corrupt AGF is another matter.
 	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !s.Ran || s.Flags.Has(ioctl.ScrubCorrupt) {
 		b = block(b, "source", fmt.Sprintf("the AGF of AG %d is not sound", ag.AGNo))
@@ -246,7 +254,7 @@ func MayRebuildBnobt(ag *AG) []Blocker {
 // has no record there are gone afterwards, with all that they own. Where the
 // kernel only finds a disagreement, the AGI has to side with the rmapbt.
 func MayRebuildInobt(ag *AG) []Blocker {
-	b := RmapbtProven(ag, ioctl.ScrubTypeINOBT)
+	b := RmapbtProven(ag, ioctl.ScrubTypeINOBT, 0)
 	corrupt := false
 	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT} {
 		corrupt = corrupt || ag.Scrubs[t].Flags.Has(ioctl.ScrubCorrupt)

@@ -90,7 +90,7 @@ func TestMayRebuildRmapbt(t *testing.T) {
 
 		{"the rmapbt itself may be bad in any way", func(_ *verdict.FS, ag *verdict.AG) {
 			says(ag, ioctl.ScrubTypeRMAPBT, corrupt|xcorrupt|xfail)
-			ag.RmapReadable, ag.RmapDisputes, ag.Sick = false, []string{"blocks 3+4"}, ioctl.AGHealthRmapbt
+			ag.RmapReadable, ag.Open, ag.Sick = false, []verdict.Open{{What: "blocks 3+4"}}, ioctl.AGHealthRmapbt
 		}, nil},
 		{"all at once", func(fs *verdict.FS, ag *verdict.AG) {
 			fs.SickInodes, fs.InodeBtrees = []string{"x"}, []string{"x"}
@@ -152,11 +152,13 @@ func TestRmapbtProven(t *testing.T) {
 		ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeAGF, ioctl.ScrubTypeBMBTD, ioctl.ScrubTypeBMBTA,
 	} {
 		t.Run(target.String(), func(t *testing.T) {
-			proven := func(_ *verdict.FS, ag *verdict.AG) []verdict.Blocker { return verdict.RmapbtProven(ag, target) }
+			proven := func(_ *verdict.FS, ag *verdict.AG) []verdict.Blocker { return verdict.RmapbtProven(ag, target, 0) }
 			unless := []string{"proven"}
 			checkClauses(t, proven, nil, []clauseCase{
 				{"unreadable", func(_ *verdict.FS, ag *verdict.AG) { ag.RmapReadable = false }, unless},
-				{"in dispute", func(_ *verdict.FS, ag *verdict.AG) { ag.RmapDisputes = []string{"blocks 3+4"} }, unless},
+				{"in dispute", func(_ *verdict.FS, ag *verdict.AG) {
+					ag.Open = []verdict.Open{{What: "blocks 3+4", Inodes: []uint64{5}, Uncovered: true, Counted: true, Metadata: true}}
+				}, unless},
 				{"unsettled", func(_ *verdict.FS, ag *verdict.AG) { ag.Unsettled = []string{"blocks 3+4"} }, unless},
 				{"corrupt", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeRMAPBT, corrupt) }, unless},
 				{"xcorrupt", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeRMAPBT, xcorrupt) }, unless},
@@ -183,7 +185,7 @@ func TestRmapbtProvenForWhatAllocates(t *testing.T) {
 			unless = []string{"space"}
 		}
 		t.Run(target.String(), func(t *testing.T) {
-			proven := func(_ *verdict.FS, ag *verdict.AG) []verdict.Blocker { return verdict.RmapbtProven(ag, target) }
+			proven := func(_ *verdict.FS, ag *verdict.AG) []verdict.Blocker { return verdict.RmapbtProven(ag, target, 0) }
 			cases := []clauseCase{{"bnobt and rmapbt differ", func(_ *verdict.FS, ag *verdict.AG) { ag.SpaceDisputes = []string{"blocks 3+4"} }, unless}}
 			for _, typ := range []ioctl.ScrubType{ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT} {
 				for _, flags := range []ioctl.ScrubFlags{corrupt, xcorrupt, incomplete, xfail} {
@@ -199,7 +201,9 @@ func TestRmapbtProvenForWhatAllocates(t *testing.T) {
 func TestMayRebuildBnobt(t *testing.T) {
 	may := func(_ *verdict.FS, ag *verdict.AG) []verdict.Blocker { return verdict.MayRebuildBnobt(ag) }
 	cases := []clauseCase{
-		{"the rmapbt is in dispute", func(_ *verdict.FS, ag *verdict.AG) { ag.RmapDisputes = []string{"blocks 3+4"} }, []string{"proven"}},
+		{"the rmapbt is in dispute", func(_ *verdict.FS, ag *verdict.AG) {
+			ag.Open = []verdict.Open{{What: "blocks 3+4", Inodes: []uint64{5}, Uncovered: true, Counted: true, Metadata: true}}
+		}, []string{"proven"}},
 		{"the rmapbt is corrupt", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeRMAPBT, corrupt) }, []string{"proven"}},
 		{"the rmapbt could not be compared with the sick bnobt", func(_ *verdict.FS, ag *verdict.AG) {
 			says(ag, ioctl.ScrubTypeRMAPBT, xfail)
@@ -257,7 +261,9 @@ func TestMayRebuildInobt(t *testing.T) {
 		}, []string{"row 10"}},
 		{"chunks without a record", func(_ *verdict.FS, ag *verdict.AG) { ag.ChunksUncovered = []string{"inode 128"} }, []string{"row 10"}},
 		{"chunks were not compared", func(_ *verdict.FS, ag *verdict.AG) { ag.ChunksCompared = false }, []string{"row 10"}},
-		{"the rmapbt is in dispute", func(_ *verdict.FS, ag *verdict.AG) { ag.RmapDisputes = []string{"blocks 3+4"} }, []string{"proven"}},
+		{"the rmapbt is in dispute", func(_ *verdict.FS, ag *verdict.AG) {
+			ag.Open = []verdict.Open{{What: "blocks 3+4", Inodes: []uint64{5}, Uncovered: true, Counted: true, Metadata: true}}
+		}, []string{"proven"}},
 		{"the rmapbt could not be compared with the sick inobt", func(_ *verdict.FS, ag *verdict.AG) {
 			says(ag, ioctl.ScrubTypeRMAPBT, xfail)
 			ag.Sick = ioctl.AGHealthInobt

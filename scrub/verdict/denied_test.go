@@ -146,6 +146,7 @@ func genInode(t *rapid.T, ino uint64) *verdict.Inode {
 		if !mostly("live") {
 			in.State = verdict.OwnerState(rapid.IntRange(0, int(verdict.OwnerMetadata)).Draw(t, "state"))
 		}
+		in.Blocks = rapid.SampledFrom([]uint64{0, 0, 0, 1}).Draw(t, "blocks")
 		if rapid.Bool().Draw(t, "counters differ") {
 			in.Counters = verdict.Counters(rapid.IntRange(0, int(verdict.CountersDoubted)).Draw(t, "counters"))
 		}
@@ -166,6 +167,12 @@ func harm(d *verdict.Dispute, got *verdict.Decision) string {
 				return why
 			}
 		case verdict.ActionRebuildFork:
+			if got.Letter == "b" {
+				if why := harmOfMove(d, p, got); why != "" {
+					return why
+				}
+				continue
+			}
 			switch {
 			case p.Claim != nil || p.Record == nil || uint64(got.Ino) != p.Record.Owner:
 				return "the fork would change in what it has"
@@ -182,6 +189,35 @@ func harm(d *verdict.Dispute, got *verdict.Decision) string {
 			}
 		case verdict.ActionRebuildBnobt:
 			return "no dispute between forks and rmapbt blames the bnobt"
+		}
+	}
+	return ""
+}
+
+// harmOfMove is about rows 3b and 11b: a fork that gets back what the rmapbt has
+// of it, where it now has something else.
+func harmOfMove(d *verdict.Dispute, p *verdict.Piece, got *verdict.Decision) string {
+	in := d.Inodes[uint64(got.Ino)]
+	if in.State != verdict.OwnerLive || in.Counters != verdict.CountersMatchFork || in.Blocks != in.ForkBlocks {
+		return "the counters are not those of the fork"
+	}
+	for _, m := range []*shadow.Rmap{p.Claim, p.Record} {
+		if m != nil && (m.Owner != uint64(got.Ino) || got.Attr != (m.Flags()&shadow.OffsetAttrFork != 0)) {
+			return "another fork has a part in it"
+		}
+	}
+	if p.Record == nil {
+		if p.Space == verdict.SpaceUnknown || p.Space == verdict.SpaceUsed && len(p.OtherRecords) == 0 {
+			return "blocks would be given up that nobody else is known to own"
+		}
+		return ""
+	}
+	if p.Space != verdict.SpaceUsed {
+		return "the fork would get blocks that are not in use"
+	}
+	for i := range p.OtherClaims {
+		if o := &p.OtherClaims[i]; !o.IsShareable() || p.Record.Flags() != 0 || !p.Shared {
+			return "the fork would get another's blocks"
 		}
 	}
 	return ""

@@ -16,6 +16,11 @@ const (
 	DataFork   Structure = "data fork"
 	AttrFork   Structure = "attribute fork"
 	InodeBtree Structure = "inobt"
+
+	Refcountbt  Structure = "refcountbt"
+	ReflinkFlag Structure = "reflink flag"
+	AGFL        Structure = "agfl"
+	InodeCore   Structure = "inode counters"
 )
 
 // Space is what the bnobt says of an interval (witness W4).
@@ -100,6 +105,11 @@ type Inode struct {
 	DataRan, AttrRan     bool
 	// UnreadableAttr tells which fork an OwnerUnreadable inode lost.
 	UnreadableAttr bool
+	// BtreeMissing is how many more blocks the trees of the forks have than the
+	// rmapbts record of them; BtreeKnown tells whether the kernel's own count of
+	// the inode's blocks, which it is derived from, was had and is in order.
+	BtreeMissing int64
+	BtreeKnown   bool
 }
 
 // fork returns what the kernel's scrub of one fork said, and whether it gave a
@@ -127,6 +137,9 @@ type Piece struct {
 	// metadata (W6); OtherRecords what else the rmapbt has there.
 	OtherClaims  []shadow.Rmap
 	OtherRecords []shadow.Rmap
+	// Elsewhere: the fork that Record is of maps its file offsets, or some of them,
+	// to other blocks.
+	Elsewhere bool
 	// Shared is what the refcountbt says (W5): there are records of written data
 	// on the blocks, and all of them are marked as shared. The kernel marks a
 	// record if any of its blocks is, so that clear is certain and set is not.
@@ -147,6 +160,9 @@ func (p *Piece) End() uint32 { return p.Start + p.Count }
 type Dispute struct {
 	Pieces []Piece
 	Inodes map[uint64]*Inode
+	// NothingLost: bnobt and rmapbts were compared in every AG, and every
+	// allocated block has a record of somebody.
+	NothingLost bool
 }
 
 // Action is what a decision asks for.
@@ -158,11 +174,16 @@ const (
 	ActionRebuildRmapbt
 	ActionRebuildBnobt
 	ActionRebuildFork
+	ActionRebuildRefcountbt
+	ActionRebuildInobt
+	ActionRepairInode
+	ActionRebuildHeader
 )
 
 // Decision is the verdict on one dispute.
 type Decision struct {
 	Row     int
+	Letter  string
 	AtFault Structure
 	Action  Action
 	// Ino is the inode whose fork is to be rebuilt.

@@ -56,6 +56,8 @@ func rmapbtBad(p *verdict.Piece) { p.RmapbtBad = true }
 
 func unknownSpace(p *verdict.Piece) { p.Space = verdict.SpaceUnknown }
 
+func elsewhere(p *verdict.Piece) { p.Elsewhere = true }
+
 func shared(p *verdict.Piece) { p.Shared = true }
 
 func refcountDenies(p *verdict.Piece) { p.RefcountDenies = true }

@@ -1,18 +1,22 @@
 package verdict
 
 import (
-	"fmt"
+	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/shadow"
 )
 
 // Decide applies the arbitration table to a confirmed dispute between forks
-// and rmapbt. Pieces are judged one by one; a dispute of which one piece is
-// held is held whole, and so is one whose pieces blame different structures.
+// and rmapbt. A fork that moved as a whole is judged as a whole (row 3b); other
+// pieces are judged one by one: a dispute of which one piece is held is held
+// whole, and so is one whose pieces blame different structures.
 func Decide(d *Dispute) Decision {
 	if len(d.Pieces) == 0 {
 		return hold(0, "there is no evidence")
+	}
+	if moved, ok := displaced(d); ok {
+		return moved
 	}
 	decided := decidePiece(d, &d.Pieces[0])
 	onlyTrace := decided.OnlyTrace
@@ -24,364 +28,278 @@ func Decide(d *Dispute) Decision {
 			decided = one
 		case decided.Held():
 		case one.Action != decided.Action || one.Ino != decided.Ino || one.Attr != decided.Attr:
-			decided = hold(0, fmt.Sprintf("two structures would have to be rebuilt, %s and %s, each from the other",
-				decided.AtFault, one.AtFault))
+			decided = hold(0, "two structures would have to be rebuilt, %s and %s, each from the other", decided.AtFault, one.AtFault)
 		}
 	}
 	decided.OnlyTrace = onlyTrace && decided.Held()
 	return decided
 }
 
-func hold(row int, reason string) Decision {
-	return Decision{Row: row, AtFault: Undecided, Action: ActionHold, Reason: reason}
-}
-
-func blameRmapbt(row int) Decision {
-	return Decision{Row: row, AtFault: Rmapbt, Action: ActionRebuildRmapbt}
-}
-
 func decidePiece(d *Dispute, p *Piece) Decision {
-	switch {
-	case p.Claim != nil && p.Record != nil:
-		return decideDiffering(d, p)
-	case p.Claim != nil:
-		return decideMissing(d, p)
-	case p.Record != nil:
-		return decideExtra(d, p)
-	default:
-		return hold(0, "there is no evidence")
+	e := &seen{d: d, p: p, c: p.Claim, r: p.Record}
+	if e.c != nil {
+		e.claimant = d.inode(e.c.Owner)
 	}
-}
-
-// decideMissing is row 1 (no rmap where a fork has an extent) and its limits,
-// rows 5 and 9.
-func decideMissing(d *Dispute, p *Piece) Decision {
-	if h, held := claimDoubted(d, p); held {
-		return h
-	}
-	return blameRmapbt(1)
-}
-
-// decideDiffering is rows 1, 8, 11 and 12: fork and rmapbt both know the
-// blocks, and say different things of them.
-func decideDiffering(d *Dispute, p *Piece) Decision {
-	if h, held := claimDoubted(d, p); held {
-		return h
-	}
-	c, r := p.Claim, p.Record
-	if c.Owner == r.Owner {
-		if c.Flags()&shadow.OffsetUnwritten != 0 && r.Flags()&shadow.OffsetUnwritten == 0 {
-			return hold(11, "the fork says unwritten where the rmapbt says written, and no third witness speaks")
-		}
-		switch {
-		case c.Flags() == r.Flags():
-			return blameRmapbt(12)
-		case c.Flags()^r.Flags() == shadow.OffsetUnwritten && c.FileOffset() == r.FileOffset():
-			return blameRmapbt(11)
-		default:
-			return blameRmapbt(1)
-		}
-	}
-	if !r.IsInode() {
-		return hold(14, fmt.Sprintf("the rmapbt gives the blocks to %s, which only the kernel can check", OwnerName(r.Owner)))
-	}
-	switch in := d.inode(r.Owner); {
-	case in.State == OwnerDead:
-		return blameRmapbt(8)
-	case in.State == OwnerLive && in.Counters == CountersMatchFork:
-		return blameRmapbt(1)
-	case in.State == OwnerLive && in.Counters == CountersMatchForkMissing:
-		return hold(9, fmt.Sprintf("inodes %d and %d each have a witness for these blocks", c.Owner, r.Owner))
-	default:
-		return hold(9, fmt.Sprintf("inode %d, which the rmapbt names, could not be judged", r.Owner))
-	}
-}
-
-// claimDoubted holds a piece whose claim is itself not beyond doubt: the
-// claiming inode's counters, the bnobt, another owner of the blocks or the
-// refcountbt speak against it.
-func claimDoubted(d *Dispute, p *Piece) (Decision, bool) {
-	c := p.Claim
-	switch p.Space {
-	case SpaceFree:
-		h := hold(5, "a fork uses blocks that the bnobt calls free and the rmapbt does not give to it: no online repair is safe")
-		h.Critical = true
-		return h, true
-	case SpaceUnknown:
-		return hold(5, "the bnobt could not be asked"), true
-	}
-	if o := foreign(p.OtherClaims, c); o != nil {
-		return hold(9, fmt.Sprintf("the blocks are claimed by %s and by %s", OwnerName(c.Owner), OwnerName(o.Owner))), true
-	}
-	if r := foreign(p.OtherRecords, c); r != nil {
-		return hold(9, fmt.Sprintf("the rmapbt gives the blocks of %s to %s instead", OwnerName(c.Owner), OwnerName(r.Owner))), true
-	}
-	if why := p.sharingDoubted(); why != "" {
-		return hold(9, why), true
-	}
-	if !c.IsInode() {
-		return Decision{}, false // geometry claims need no counters
-	}
-	in := d.inode(c.Owner)
-	if in.State != OwnerLive || in.Counters != CountersMatchFork {
-		return hold(1, fmt.Sprintf("the counters of inode %d %s", c.Owner, in.Counters)), true
-	}
-	ran, flags := in.fork(c.Flags()&shadow.OffsetAttrFork != 0)
-	switch {
-	case !ran:
-		return hold(1, "the kernel's own check of the fork gave no verdict"), true
-	case flags.Has(ioctl.ScrubCorrupt):
-		return hold(1, fmt.Sprintf("the kernel finds the fork of inode %d itself corrupt", c.Owner)), true
-	case flags.Has(ioctl.ScrubXCorrupt):
-		return Decision{}, false
-	case flags.Has(ioctl.ScrubXFail) && p.RmapbtBad:
-		// It was not compared, because the rmapbt is marked sick, and rightly so.
-		return Decision{}, false
-	case flags.Has(ioctl.ScrubXFail):
-		return hold(1, "the kernel's own check of the fork could not compare everything, and it finds nothing wrong with the rmapbt"), true
-	}
-	return hold(1, "the kernel finds fork and rmapbt in agreement: this contradicts what scrubd sees, please report it"), true
-}
-
-// decideExtra is rows 2, 3, 8 and 16: the rmapbt has a record that no fork
-// bears out.
-func decideExtra(d *Dispute, p *Piece) Decision {
-	r := p.Record
-	if p.Space == SpaceUnknown {
-		return hold(2, "the bnobt could not be asked")
-	}
-	if !r.IsInode() {
-		return hold(14, fmt.Sprintf("the record of %s is one that only the kernel can check", OwnerName(r.Owner)))
-	}
-	denied := d.Denied(p)
-	in := d.inode(r.Owner)
-	switch in.State {
-	case OwnerDead:
-		if denied {
-			return blameExtra(8, p)
-		}
-		h := hold(8, fmt.Sprintf("inode %d does not exist, but the bnobt has its blocks allocated and nobody else claims them", r.Owner))
-		h.OnlyTrace = true
-		return h
-	case OwnerUnreadable:
-		return decideUnreadable(p, in, denied)
-	case OwnerUnloadable:
-		h := hold(16, fmt.Sprintf("the kernel refuses to load inode %d: only a repair that rewrites the inode and empties its forks could go on, and offline repair does the same", r.Owner))
-		h.OnlyTrace = true
-		return h
-	case OwnerLive:
-		return decideExtraLive(p, in, denied)
-	default:
-		return hold(2, fmt.Sprintf("the forks of inode %d cannot be read from here", r.Owner))
-	}
-}
-
-// decideUnreadable is row 16: the fork that the record is of cannot be read.
-func decideUnreadable(p *Piece, in *Inode, denied bool) Decision {
-	attr := p.Record.Flags()&shadow.OffsetAttrFork != 0
-	ran, flags := in.fork(attr)
-	switch other := foreign(p.OtherRecords, p.Record); {
-	case denied:
-		return hold(16, fmt.Sprintf("the fork of inode %d cannot be read, and another witness denies this record of it", in.Ino))
-	case attr != in.UnreadableAttr:
-		// This fork was read and lacks the blocks; its counters cannot be told
-		// apart from those of the other one.
-		h := hold(16, fmt.Sprintf("the other fork of inode %d cannot be read, so that its counters do not tell whether this one lost the blocks", in.Ino))
-		h.OnlyTrace = true
-		return h
-	case other != nil:
-		return hold(16, fmt.Sprintf("the rmapbt gives the blocks to inode %d and to %s at once", in.Ino, OwnerName(other.Owner)))
-	case !ran || !flags.Has(ioctl.ScrubCorrupt):
-		return hold(16, fmt.Sprintf("the fork of inode %d cannot be read, and the kernel's own check of it does not find it corrupt", in.Ino))
-	}
-	return blameFork(16, in, p.Record)
-}
-
-func decideExtraLive(p *Piece, in *Inode, denied bool) Decision {
-	switch {
-	case in.Counters == CountersMatchFork && denied:
-		return blameExtra(2, p)
-	case in.Counters == CountersMatchFork:
-		h := hold(2, fmt.Sprintf("the record may be the only trace of data that inode %d lost: the fork and its counters lie in one sector, and nobody else denies it", in.Ino))
-		h.OnlyTrace = true
-		return h
-	case in.Counters == CountersMatchForkMissing && !denied:
-		if r := foreign(p.OtherRecords, p.Record); r != nil {
-			return hold(3, fmt.Sprintf("the rmapbt gives the blocks to inode %d and to %s at once", in.Ino, OwnerName(r.Owner)))
-		}
-		return blameFork(3, in, p.Record)
-	case in.Counters == CountersMatchForkMissing:
-		return hold(3, fmt.Sprintf("the counters of inode %d side with the rmapbt, and another witness denies it", in.Ino))
-	default:
-		return hold(3, fmt.Sprintf("the counters of inode %d %s", in.Ino, in.Counters))
-	}
-}
-
-// blameExtra blames the rmapbt for a record that is denied. A record of free
-// blocks is one that the kernel's own check of the rmapbt has to find too.
-func blameExtra(row int, p *Piece) Decision {
-	if p.Space == SpaceFree && !p.RmapbtBad {
-		return hold(row, "the kernel finds nothing wrong with the rmapbt although it owns free blocks: this contradicts what scrubd sees, please report it")
-	}
-	return blameRmapbt(row)
-}
-
-func blameFork(row int, in *Inode, r *shadow.Rmap) Decision {
-	d := Decision{Row: row, AtFault: DataFork, Action: ActionRebuildFork, Ino: in.Ino, Gen: in.Gen}
-	if r.Flags()&shadow.OffsetAttrFork != 0 {
-		d.AtFault, d.Attr = AttrFork, true
-	}
-	return d
-}
-
-// Denied reports whether a second witness denies the record of piece p (the
-// reap rule): the bnobt has the blocks free (W4), or another fork or known
-// metadata claims them (W6). Another record of the rmapbt is no second witness;
-// see mappedElsewhere for when it counts all the same.
-//
-// A claim that could share the blocks with the record denies it only where the
-// refcountbt does not bear the record out: where it does not have the blocks as
-// shared, or the kernel finds that it counts fewer owners than the rmapbt has.
-// A lost clone leaves just the other picture: the other owner's claim, and a
-// record that is counted.
-func (d *Dispute) Denied(p *Piece) bool {
-	if p.Space == SpaceFree || p.Claim != nil {
-		return true
-	}
-	for i := range p.OtherClaims {
-		o := &p.OtherClaims[i]
-		// The rmapbt saying twice what a fork says once loses nothing either.
-		twice := o.Owner == p.Record.Owner && o.Offset == p.Record.Offset
-		if twice || !o.IsShareable() || !p.Record.IsShareable() || !p.Shared || p.RefcountDenies {
-			return true
-		}
-	}
-	return d.mappedElsewhere(p)
-}
-
-// mappedElsewhere reports whether the record of p strayed onto blocks of
-// another owner: the rmapbt gives the blocks to somebody else too, and the fork
-// that the record names maps all of its offsets to other blocks, which are in
-// use and known to nobody but that fork.
-//
-// The first keeps blocks from being freed that no one else is known to own. The
-// second is the bnobt's word for the fork: the blocks of a mapping that was lost
-// with an inode write are free by now, or owned by somebody, be it the same
-// inode at another offset. Blocks in use that have no record at all are those
-// that the record was of before it strayed.
-func (d *Dispute) mappedElsewhere(p *Piece) bool {
-	if len(p.OtherClaims) == 0 && len(p.OtherRecords) == 0 {
-		return false
-	}
-	from := p.Record.FileOffset()
-	to := from + uint64(p.Count)
-	for at := from; at < to; {
-		next := at
-		for i := range d.Pieces {
-			o := &d.Pieces[i]
-			c := o.Claim
-			if c == nil || c.Owner != p.Record.Owner || (c.Flags()^p.Record.Flags())&shadow.OffsetAttrFork != 0 ||
-				o.Record != nil || o.Space != SpaceUsed || len(o.OtherClaims) > 0 || len(o.OtherRecords) > 0 {
-				continue
-			}
-			if c.FileOffset() <= at && at < c.FileOffset()+uint64(o.Count) {
-				next = c.FileOffset() + uint64(o.Count)
-			}
-		}
-		if next == at {
-			return false
-		}
-		at = next
-	}
-	return true
-}
-
-// sharingDoubted says why the claim of p cannot be taken for one of several
-// owners of its blocks, "" if it can or is the only one.
-//
-// A fork that went back in time (a lost inode write) claims blocks that another
-// file may own by now; both are data, and could share them as far as their kind
-// goes. The refcountbt decides: it has to have the blocks as shared, and if the
-// rmapbt has fewer owners than the forks, the kernel has to find the refcountbt
-// at odds with the rmapbt. Where it does not, these two agree with each other
-// and are against the claim. An owner in the rmapbt that was not heard to claim
-// the blocks may be a link, or a file that a lease keeps shut, and cannot be
-// counted on to share them.
-func (p *Piece) sharingDoubted() string {
-	if !p.Claim.IsShareable() {
-		return ""
-	}
-	claims, records := 1, 0
-	heard := map[uint64]bool{p.Claim.Owner: true}
-	for i := range p.OtherClaims {
-		if o := &p.OtherClaims[i]; o.Owner != p.Claim.Owner || o.Offset != p.Claim.Offset {
-			claims++
-			heard[o.Owner] = true
-		}
-	}
-	if p.Record != nil {
-		records++
-	}
-	for i := range p.OtherRecords {
-		records++
-		if o := &p.OtherRecords[i]; !heard[o.Owner] {
-			return fmt.Sprintf("the rmapbt gives the blocks to %s too, which was not heard to claim them", OwnerName(o.Owner))
-		}
+	if e.r != nil {
+		e.named = d.inode(e.r.Owner)
+		e.denied = d.Denied(p)
 	}
 	switch {
-	case claims > 1 && !p.Shared:
-		return fmt.Sprintf("the blocks are claimed by %s and by others, and the refcountbt does not have them as shared", OwnerName(p.Claim.Owner))
-	case claims > 1 && claims > records && !p.RefcountDenies:
-		return fmt.Sprintf("rmapbt and refcountbt agree that the blocks have fewer owners than claim them, %s among these", OwnerName(p.Claim.Owner))
-	case claims == 1 && p.Record != nil && p.Record.Owner != p.Claim.Owner && p.Shared && p.RefcountDenies:
-		return fmt.Sprintf("the refcountbt counts more owners of the blocks than %s, and the rmapbt names another one", OwnerName(p.Claim.Owner))
-	}
-	return ""
-}
-
-// foreign returns the first of others that cannot stand beside c on the same
-// blocks: of another owner or line, and not shareable with it.
-func foreign(others []shadow.Rmap, c *shadow.Rmap) *shadow.Rmap {
-	for i := range others {
-		o := &others[i]
-		if o.Owner == c.Owner && o.Offset == c.Offset {
-			continue
-		}
-		if !o.IsShareable() || !c.IsShareable() {
-			return o
-		}
-	}
-	return nil
-}
-
-func (d *Dispute) inode(ino uint64) *Inode {
-	if in, ok := d.Inodes[ino]; ok {
-		return in
-	}
-	return &Inode{Ino: ioctl.Ino(ino)}
-}
-
-// OwnerName names an owner as a report does.
-func OwnerName(owner uint64) string {
-	switch owner {
-	case shadow.OwnerFS:
-		return "the AG headers"
-	case shadow.OwnerLog:
-		return "the log"
-	case shadow.OwnerAG:
-		return "the AG's free space and rmap btrees"
-	case shadow.OwnerInobt:
-		return "the inode btrees"
-	case shadow.OwnerInodes:
-		return "an inode chunk"
-	case shadow.OwnerRefcbt:
-		return "the refcount btree"
-	case shadow.OwnerCoW:
-		return "copy-on-write staging"
+	case e.c != nil && e.r != nil:
+		return decideBy(differing, e)
+	case e.c != nil:
+		return decideBy(missing, e)
 	default:
-		if owner>>63 == 0 {
-			return fmt.Sprintf("inode %d", owner)
-		}
-		return fmt.Sprintf("owner %d", int64(owner))
+		return decideBy(extra, e)
 	}
+}
+
+// Table returns all lines about a piece, in the order in which they are tried:
+// those that doubt a claim, those for a claim without record, those for a claim
+// and another record, and those for a record without claim.
+func Table() []Row {
+	return slices.Concat([]Row{displacedRow}, doubts, missing[len(doubts):], []Row{sharedUnwritten}, differing[1+len(doubts):], extra)
+}
+
+// doubts hold a piece whose claim is itself not beyond doubt: the bnobt,
+// another owner of the blocks, the refcountbt, the claiming inode's counters or
+// the kernel speak against it.
+var doubts = []Row{
+	{
+		Number: 5, Seen: "a fork maps blocks that the bnobt has free", AtFault: Undecided, Critical: true,
+		when: func(e *seen) bool { return e.p.Space == SpaceFree },
+		why:  say("a fork uses blocks that the bnobt calls free and the rmapbt does not give to it: no online repair is safe"),
+	},
+	{
+		Number: 5, Seen: "a fork maps blocks, and the bnobt is silent", AtFault: Undecided,
+		when: func(e *seen) bool { return e.p.Space == SpaceUnknown },
+		why:  say("the bnobt could not be asked"),
+	},
+	{
+		Number: 9, Seen: "another owner claims the blocks, which cannot share them", AtFault: Undecided,
+		when: func(e *seen) bool { return foreign(e.p.OtherClaims, e.c) != nil },
+		why:  (*seen).whyCrossed,
+	},
+	{
+		Number: 9, Seen: "the rmapbt gives the blocks to an owner that cannot share them", AtFault: Undecided,
+		when: func(e *seen) bool { return e.foreignRecord() != nil },
+		why:  (*seen).whyGivenAway,
+	},
+	{
+		Number: 9, Seen: "the refcountbt does not count the claimant among the owners", AtFault: Undecided,
+		when: func(e *seen) bool { return e.p.sharingDoubted() != "" },
+		why:  func(e *seen) string { return e.p.sharingDoubted() },
+	},
+	{
+		Number: 1, Seen: "the counters of the claiming inode do not agree with its forks", AtFault: Undecided,
+		when: func(e *seen) bool {
+			return e.c.IsInode() && (e.claimant.State != OwnerLive || e.claimant.Counters != CountersMatchFork)
+		},
+		why: (*seen).whyClaimantCounters,
+	},
+	{
+		Number: 1, Seen: "the kernel gave no verdict on the fork", AtFault: Undecided,
+		when: func(e *seen) bool { return e.c.IsInode() && !e.claimRan() },
+		why:  say("the kernel's own check of the fork gave no verdict"),
+	},
+	{
+		Number: 1, Seen: "the kernel finds the fork itself corrupt", AtFault: Undecided,
+		when: func(e *seen) bool { return e.c.IsInode() && e.claimScrub().Has(ioctl.ScrubCorrupt) },
+		why:  (*seen).whyForkCorrupt,
+	},
+	{
+		// An XFAIL is no word for the fork; it is excused where the reason is that
+		// the rmapbt is marked sick, and rightly so.
+		Number: 1, Seen: "the kernel could not compare, and finds nothing wrong with the rmapbt", AtFault: Undecided,
+		when: func(e *seen) bool {
+			return e.c.IsInode() && !e.claimScrub().Has(ioctl.ScrubXCorrupt) && e.claimScrub().Has(ioctl.ScrubXFail) && !e.p.RmapbtBad
+		},
+		why: say("the kernel's own check of the fork could not compare everything, and it finds nothing wrong with the rmapbt"),
+	},
+	{
+		Number: 1, Seen: "the kernel finds fork and rmapbt in agreement", AtFault: Undecided,
+		when: func(e *seen) bool { return e.c.IsInode() && !e.claimScrub().Any(ioctl.ScrubXCorrupt|ioctl.ScrubXFail) },
+		why:  say("the kernel finds fork and rmapbt in agreement: this contradicts what scrubd sees, please report it"),
+	},
+}
+
+// missing: a fork has an extent, and the rmapbt no record of it.
+var missing = slices.Concat(doubts, []Row{
+	{
+		Number: 13, Seen: "the rmapbt calls an extent of a fork a block of that fork's btree, and the tree has one block less",
+		AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: func(e *seen) bool { return e.d.calledBtree(e.p) },
+	},
+	{
+		Number: 1, Seen: "a fork has an extent that the rmapbt lacks", AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: func(*seen) bool { return true },
+	},
+})
+
+// sharedUnwritten comes before the doubts: what it sees would be one.
+var sharedUnwritten = Row{
+	Number: 11, Letter: "b", Seen: "the fork says unwritten and the rmapbt written, and other files share the blocks: those are written",
+	AtFault: DataFork, Action: ActionRebuildFork,
+	when: (*seen).sharedSoWritten,
+}
+
+// differing: fork and rmapbt both know the blocks, and say different things.
+var differing = slices.Concat([]Row{sharedUnwritten}, doubts, []Row{
+	{
+		Number: 11, Seen: "the fork says unwritten and the rmapbt written, and nobody else speaks", AtFault: Undecided,
+		when: func(e *seen) bool { return e.sameOwner() && unwrittenOnly(e.c, e.r) },
+		why:  say("the fork says unwritten where the rmapbt says written, and no third witness speaks"),
+	},
+	{
+		Number: 12, Seen: "only the offset differs", AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: func(e *seen) bool { return e.sameOwner() && e.c.Flags() == e.r.Flags() },
+	},
+	{
+		Number: 11, Seen: "the rmapbt says unwritten and the fork written", AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: func(e *seen) bool {
+			return e.sameOwner() && e.c.Flags()^e.r.Flags() == shadow.OffsetUnwritten && e.c.FileOffset() == e.r.FileOffset()
+		},
+	},
+	{
+		Number: 1, Seen: "flags and offset differ", AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: (*seen).sameOwner,
+	},
+	{
+		Number: 14, Seen: "the rmapbt gives the blocks to metadata", AtFault: Undecided,
+		when: func(e *seen) bool { return !e.r.IsInode() },
+		why:  (*seen).whyMetadata,
+	},
+	{
+		Number: 8, Seen: "the rmapbt names an inode that does not exist", AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: func(e *seen) bool { return e.named.State == OwnerDead },
+	},
+	{
+		Number: 1, Seen: "the rmapbt names another inode, which lacks nothing", AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: func(e *seen) bool { return e.named.State == OwnerLive && e.named.Counters == CountersMatchFork },
+	},
+	{
+		Number: 9, Seen: "the rmapbt names another inode, whose counters want the blocks", AtFault: Undecided,
+		when: func(e *seen) bool { return e.named.State == OwnerLive && e.named.Counters == CountersMatchForkMissing },
+		why:  (*seen).whyBothWant,
+	},
+	{
+		Number: 9, Seen: "the rmapbt names another inode, which cannot be judged", AtFault: Undecided,
+		when: func(*seen) bool { return true },
+		why:  (*seen).whyNamedUnjudged,
+	},
+})
+
+// extra: the rmapbt has a record that no fork bears out.
+var extra = []Row{
+	{
+		Number: 0, Seen: "nothing", AtFault: Undecided,
+		when: func(e *seen) bool { return e.r == nil },
+		why:  say("there is no evidence"),
+	},
+	{
+		Number: 2, Seen: "a record without fork, and the bnobt is silent", AtFault: Undecided,
+		when: func(e *seen) bool { return e.p.Space == SpaceUnknown },
+		why:  say("the bnobt could not be asked"),
+	},
+	{
+		Number: 14, Seen: "a record of metadata alone", AtFault: Undecided,
+		when: func(e *seen) bool { return !e.r.IsInode() },
+		why:  (*seen).whyMetadataAlone,
+	},
+	{
+		Number: 8, Seen: "a record of free blocks of an inode that does not exist, and the kernel sees nothing", AtFault: Undecided,
+		when: func(e *seen) bool { return e.named.State == OwnerDead && e.denied && e.unseen() },
+		why:  say(whyUnseen),
+	},
+	{
+		Number: 8, Seen: "the record's inode does not exist, and another witness denies it", AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: func(e *seen) bool { return e.named.State == OwnerDead && e.denied },
+	},
+	{
+		Number: 8, Seen: "the record's inode does not exist, and nobody denies it", AtFault: Undecided, OnlyTrace: true,
+		when: func(e *seen) bool { return e.named.State == OwnerDead },
+		why:  (*seen).whyNoInode,
+	},
+	{
+		Number: 16, Seen: "the fork cannot be read, and another witness denies the record", AtFault: Undecided,
+		when: func(e *seen) bool { return e.named.State == OwnerUnreadable && e.denied },
+		why:  (*seen).whyUnreadableDenied,
+	},
+	{
+		Number: 16, Seen: "the other fork cannot be read", AtFault: Undecided, OnlyTrace: true,
+		when: func(e *seen) bool { return e.named.State == OwnerUnreadable && isAttr(e.r) != e.named.UnreadableAttr },
+		why:  (*seen).whyOtherFork,
+	},
+	{
+		Number: 16, Seen: "the fork cannot be read, and the rmapbt has two owners for its blocks", AtFault: Undecided,
+		when: func(e *seen) bool {
+			return e.named.State == OwnerUnreadable && foreign(e.p.OtherRecords, e.r) != nil
+		},
+		why: (*seen).whyTwoOwners,
+	},
+	{
+		Number: 16, Seen: "the fork cannot be read, and the kernel does not find it corrupt", AtFault: Undecided,
+		when: func(e *seen) bool { return e.named.State == OwnerUnreadable && !e.recordForkCorrupt() },
+		why:  (*seen).whyKernelReadsIt,
+	},
+	{
+		Number: 16, Seen: "the fork cannot be read, the kernel finds it corrupt, and nobody denies the record",
+		AtFault: DataFork, Action: ActionRebuildFork,
+		when: func(e *seen) bool { return e.named.State == OwnerUnreadable },
+	},
+	{
+		Number: 16, Seen: "the inode cannot be loaded", AtFault: Undecided, OnlyTrace: true,
+		when: func(e *seen) bool { return e.named.State == OwnerUnloadable },
+		why:  (*seen).whyUnloadable,
+	},
+	{
+		Number: 2, Seen: "the record's forks cannot be read from here", AtFault: Undecided,
+		when: func(e *seen) bool { return e.named.State != OwnerLive },
+		why:  (*seen).whySilent,
+	},
+	{
+		Number: 13, Seen: "the rmapbt calls a block of a fork's btree an extent of the fork, and the tree has one block more",
+		AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: func(e *seen) bool { return e.d.ownBtree(e.p) },
+	},
+	{
+		Number: 2, Seen: "a record of free blocks, and the kernel sees nothing", AtFault: Undecided,
+		when: func(e *seen) bool { return e.named.Counters == CountersMatchFork && e.denied && e.unseen() },
+		why:  say(whyUnseen),
+	},
+	{
+		Number: 2, Seen: "the counters agree with the fork, and another witness denies the record", AtFault: Rmapbt, Action: ActionRebuildRmapbt,
+		when: func(e *seen) bool { return e.named.Counters == CountersMatchFork && e.denied },
+	},
+	{
+		Number: 2, Seen: "the counters agree with the fork, and nobody denies the record", AtFault: Undecided, OnlyTrace: true,
+		when: func(e *seen) bool { return e.named.Counters == CountersMatchFork },
+		why:  (*seen).whyOnlyTrace,
+	},
+	{
+		Number: 3, Seen: "the counters agree with the record, and another witness denies it", AtFault: Undecided,
+		when: func(e *seen) bool { return e.named.Counters == CountersMatchForkMissing && e.denied },
+		why:  (*seen).whyCountersDenied,
+	},
+	{
+		Number: 3, Seen: "the counters agree with the record, and the rmapbt has two owners for the blocks", AtFault: Undecided,
+		when: func(e *seen) bool {
+			return e.named.Counters == CountersMatchForkMissing && foreign(e.p.OtherRecords, e.r) != nil
+		},
+		why: (*seen).whyTwoOwners,
+	},
+	{
+		Number: 3, Seen: "the counters agree with the record, and the fork has its offsets elsewhere", AtFault: Undecided,
+		when: func(e *seen) bool { return e.named.Counters == CountersMatchForkMissing && e.p.Elsewhere },
+		why:  (*seen).whyElsewhere,
+	},
+	{
+		Number: 3, Seen: "the counters agree with the record, and nobody denies it", AtFault: DataFork, Action: ActionRebuildFork,
+		when: func(e *seen) bool { return e.named.Counters == CountersMatchForkMissing },
+	},
+	{
+		Number: 3, Seen: "the counters agree with neither", AtFault: Undecided,
+		when: func(*seen) bool { return true },
+		why:  (*seen).whyNeither,
+	},
 }

@@ -13,6 +13,7 @@ import (
 // decision is what a case expects.
 type decision struct {
 	row       int
+	letter    string
 	action    verdict.Action
 	atFault   verdict.Structure
 	ino       ioctl.Ino
@@ -63,6 +64,7 @@ func checkDecisions(t *testing.T, cases []decideCase) {
 			got := verdict.Decide(c.d)
 			assert.Equal(t, c.want.action, got.Action, "reason: %s", got.Reason)
 			assert.Equal(t, c.want.row, got.Row, "reason: %s", got.Reason)
+			assert.Equal(t, c.want.letter, got.Letter)
 			assert.Equal(t, c.want.atFault, got.AtFault)
 			assert.Equal(t, c.want.ino, got.Ino)
 			assert.Equal(t, c.want.attr, got.Attr)

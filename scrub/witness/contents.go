@@ -1,0 +1,104 @@
+package witness
+
+import (
+	"encoding/binary"
+
+	"github.com/scrubd/scrubd/ioctl"
+)
+
+// Self is what the blocks of one AG are held against when they say of themselves
+// what they are: every block of metadata of a V5 filesystem names its kind, its
+// own address, its filesystem and its owner.
+//
+// A block that names itself so was written as metadata and not as a file's data
+// since: nothing that a user wrote is in it.
+type Self struct {
+	AGNo ioctl.AGNumber
+	// UUID is the one that metadata carries; it can differ from the superblock's.
+	UUID [16]byte
+	// AGFL are the blocks of the AG's free list.
+	AGFL []ioctl.AGBlock
+}
+
+// Kind is what a block says it is, "" for anything that may be data.
+type Kind string
+
+// The magic numbers.
+//
+// Source: fs/xfs/libxfs/xfs_format.h, xfs_da_format.h.
+var (
+	agBtrees = map[uint32]Kind{
+		0x41423342: "bnobt", 0x41423343: "cntbt", 0x49414233: "inobt", 0x46494233: "finobt",
+		0x524d4233: "rmapbt", 0x52334643: "refcountbt",
+	}
+	bmbtMagic    = uint32(0x424d4133)
+	symlinkMagic = uint32(0x58534c4d)
+	agfMagic     = uint32(0x58414746)
+	agflMagic    = uint32(0x5841464c)
+	inodeMagic   = uint16(0x494e)
+)
+
+// Places of fields in the AGF and the AGFL.
+//
+// Source: fs/xfs/libxfs/xfs_format.h (struct xfs_agf, struct xfs_agfl).
+const (
+	agfSeqno, agfFirst, agfCount, agfUUID = 8, 40, 48, 64
+	agflSeqno, agflUUID, agflHeader       = 4, 8, 36
+)
+
+// ReadSelf takes the AG's UUID and free list from the sectors of its AGF and
+// AGFL, and tells whether they are what they should be.
+func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
+	be := binary.BigEndian
+	if len(agf) < agfUUID+16 || len(agfl) < agflHeader || be.Uint32(agf) != agfMagic || be.Uint32(agf[agfSeqno:]) != uint32(agno) {
+		return nil, false
+	}
+	s := &Self{AGNo: agno, UUID: [16]byte(agf[agfUUID:])}
+	if be.Uint32(agfl) != agflMagic || be.Uint32(agfl[agflSeqno:]) != uint32(agno) || [16]byte(agfl[agflUUID:]) != s.UUID {
+		return nil, false
+	}
+	slots := uint32(len(agfl)-agflHeader) / 4
+	first, count := be.Uint32(agf[agfFirst:]), be.Uint32(agf[agfCount:])
+	if first >= slots || count > slots {
+		return nil, false
+	}
+	for i := range count {
+		at := agflHeader + 4*int((first+i)%slots)
+		s.AGFL = append(s.AGFL, ioctl.AGBlock(be.Uint32(agfl[at:])))
+	}
+	return s, true
+}
+
+// KindOf is what the block at byte offset at of the device says it is; "" where
+// it does not say, or says something else than what this filesystem has at this
+// place. The checksum is not looked at: a block that was damaged since still
+// holds nothing but metadata.
+func (s *Self) KindOf(block []byte, at ioctl.ByteOff, ino ioctl.Ino) Kind {
+	const longest = 176
+	if len(block) < longest {
+		return ""
+	}
+	be := binary.BigEndian
+	is := func(uuid, blkno int) bool {
+		return [16]byte(block[uuid:]) == s.UUID && be.Uint64(block[blkno:]) == uint64(at/512)
+	}
+	switch magic := be.Uint32(block); {
+	case agBtrees[magic] != "":
+		if is(32, 16) && be.Uint32(block[48:]) == uint32(s.AGNo) {
+			return agBtrees[magic]
+		}
+	case magic == bmbtMagic:
+		if is(40, 24) {
+			return "bmbt"
+		}
+	case magic == symlinkMagic:
+		if is(16, 40) {
+			return "symlink"
+		}
+	case be.Uint16(block) == inodeMagic:
+		if be.Uint64(block[152:]) == uint64(ino) && [16]byte(block[160:]) == s.UUID {
+			return "inode"
+		}
+	}
+	return ""
+}
