@@ -91,6 +91,10 @@ type Coverage struct {
 	NotChecked []Uncovered
 	// KernelScrub, Repair and Rmapbt are the parts that --require can name.
 	KernelScrub, Repair, Rmapbt bool
+	// Live is set where the kernel tells what writers change while a pass reads;
+	// LiveWhy says why it does not. Nothing is left unchecked without it.
+	Live    bool
+	LiveWhy string
 }
 
 // Uncovered is one thing that could not be checked.
@@ -120,6 +124,8 @@ type Summary struct {
 	KernelCalls          uint64
 	Candidates           uint64 // differences seen once
 	Dropped              uint64 // of these, gone when looked at again
+	LiveChanges          uint64 // changes of rmapbts that the kernel told of
+	LiveLosses           uint64 // times that it could not keep what it had to tell
 	Repairs              int
 	Began                time.Time
 	Elapsed              time.Duration

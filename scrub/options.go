@@ -57,6 +57,9 @@ type Options struct {
 	// StateDir takes evidence; "" means /var/lib/scrubd, and /run/scrubd when
 	// that lies on the filesystem under repair.
 	StateDir string
+	// NoLive reads without listening to what writers do meanwhile: on a busy
+	// filesystem more has to be looked at again, with the same result.
+	NoLive bool
 	// SpillDir takes the shadow's records (O_TMPFILE) when memory does not
 	// suffice; "" means that the run fails instead.
 	SpillDir string

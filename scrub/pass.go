@@ -34,6 +34,8 @@ type pass struct {
 	trees   *trees.Set // the claims of the walk
 	settler *confirm.Settler
 
+	stream, moments *live.Stream // what the kernel tells; nil where it does not
+
 	inodeBad map[ioctl.Ino][]kernel.Result // scrubs of inodes that are not clean
 	xfails   uint64                        // scrubs of inodes that could not compare everything
 	// badInodesLeftOut counts inodes that inodeBad had no room for.
@@ -127,6 +129,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 }
 
 func (p *pass) close() {
+	p.hushed()
 	if p.settler != nil {
 		p.settler.Close()
 	}
@@ -326,12 +329,11 @@ func (p *pass) proveLeaks(ctx context.Context, space []*confirm.SpaceCandidate) 
 	if len(leaks) == 0 || drain == nil {
 		return nil
 	}
-	stream, err := live.Start(p.r.fs, live.Options{})
+	stream, err := p.quietStream()
 	if err != nil {
 		p.r.log.WithError(err).Info("lost space cannot be proven by tracepoints")
 		return nil
 	}
-	defer func() { err = errors.Join(err, stream.Close()) }()
 	for _, c := range leaks {
 		err := p.settler.ProveQuiet(ctx, c, func(ctx context.Context, agno ioctl.AGNumber, observe func() error) (bool, error) {
 			return stream.Quiet(ctx, agno, drain, observe)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
+	"github.com/scrubd/scrubd/scrub/live"
 )
 
 // probeOptions are the flags of scrubd probe, and what a test replaces.
@@ -140,6 +141,8 @@ func probe(fs *ioctl.FS, t *target) (*probeReport, error) {
 		s := supportOf(features.Check(f))
 		r.Features = append(r.Features, probeFeature{Name: f.String(), Has: s.Has, Why: s.Why})
 	}
+	s := supportOf(live.Probe(fs))
+	r.Features = append(r.Features, probeFeature{Name: "live-updates", Has: s.Has, Why: s.Why})
 	for st := ioctl.ScrubTypeProbe + 1; st < ioctl.ScrubTypeCount; st++ {
 		check, repair := checkSupport(features, g, st), repairSupport(features, g, st)
 		r.ScrubTypes = append(r.ScrubTypes, probeType{

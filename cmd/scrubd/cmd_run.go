@@ -25,6 +25,7 @@ type runOptions struct {
 	require                 []string
 	workers                 int
 	stateDir, spillDir      string
+	noLive                  bool
 	beforeRepair            string
 	json, noProgress        bool
 	verbose                 bool
@@ -54,6 +55,8 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 		"save evidence before a repair in `DIR` (default /var/lib/scrubd)")
 	flags.StringVar(&o.spillDir, "spill-dir", "",
 		"keep records that memory has no room for in `DIR`, on another filesystem")
+	flags.BoolVar(&o.noLive, "no-live", false,
+		"do not follow what writers change meanwhile; the result is the same")
 	flags.StringVar(&o.beforeRepair, "before-repair", "",
 		"run the shell command `CMD` before the first repair, with the plan on its standard input; "+
 			"any status but 0 is a veto")
@@ -249,6 +252,7 @@ func (o *runOptions) scrubOptions(t *target, term *terminal) scrub.Options {
 		Workers:        o.workers,
 		StateDir:       o.stateDir,
 		SpillDir:       o.spillDir,
+		NoLive:         o.noLive,
 		Require:        o.require,
 		Log:            newLogger(term, o.verbose),
 	}

@@ -37,6 +37,8 @@ type jsonCoverage struct {
 	KernelScrub bool            `json:"kernel_scrub"`
 	Repair      bool            `json:"repair"`
 	Rmapbt      bool            `json:"rmapbt"`
+	Live        bool            `json:"live_updates"`
+	LiveWhy     string          `json:"live_updates_why,omitempty"`
 }
 
 type jsonUncovered struct {
@@ -142,6 +144,8 @@ type jsonSummary struct {
 	Repairs              int            `json:"repairs"`
 	Candidates           uint64         `json:"candidates,omitempty"`
 	CandidatesDropped    uint64         `json:"candidates_dropped,omitempty"`
+	LiveChanges          uint64         `json:"live_changes,omitempty"`
+	LiveLosses           uint64         `json:"live_losses,omitempty"`
 	KernelCalls          uint64         `json:"kernel_calls,omitempty"`
 	Began                string         `json:"began,omitempty"`
 	ElapsedSeconds       float64        `json:"elapsed_seconds,omitempty"`
@@ -332,6 +336,7 @@ func (r *jsonReporter) end(s *scrub.Summary, status int, err error) {
 	if !r.consistent {
 		m.RunID, m.Began = s.RunID, s.Began.UTC().Format(time.RFC3339Nano)
 		m.Candidates, m.CandidatesDropped, m.KernelCalls = s.Candidates, s.Dropped, s.KernelCalls
+		m.LiveChanges, m.LiveLosses = s.LiveChanges, s.LiveLosses
 		m.PeakPageableBytes, m.ElapsedSeconds = s.PeakPageableBytes, s.Elapsed.Seconds()
 		m.WalkSeconds, m.MetadataScrubSeconds = s.WalkSeconds, s.MetadataScrubSeconds
 		m.InodeScrubSeconds, m.ConfirmSeconds = s.InodeScrubSeconds, s.ConfirmSeconds
@@ -343,6 +348,7 @@ func coverageJSON(c scrub.Coverage) jsonCoverage {
 	j := jsonCoverage{
 		Checked: append([]string{}, c.Checked...), NotChecked: []jsonUncovered{},
 		KernelScrub: c.KernelScrub, Repair: c.Repair, Rmapbt: c.Rmapbt,
+		Live: c.Live, LiveWhy: c.LiveWhy,
 	}
 	for _, u := range c.NotChecked {
 		j.NotChecked = append(j.NotChecked, jsonUncovered(u))

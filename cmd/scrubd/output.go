@@ -116,10 +116,12 @@ func (r *textReporter) coverage(c scrub.Coverage) {
 		checked = strings.Join(c.Checked, ", ")
 	}
 	r.line("checked: %s", checked)
-	if len(c.NotChecked) == 0 {
-		return
+	if len(c.NotChecked) > 0 {
+		r.line("not checked: %s", strings.Join(uncovered(c.NotChecked), ", "))
 	}
-	r.line("not checked: %s", strings.Join(uncovered(c.NotChecked), ", "))
+	if c.LiveWhy != "" && !r.consistent {
+		r.line("live updates: off (%s)", c.LiveWhy)
+	}
 }
 
 // uncovered names what is not checked. What lacks for one reason stands together.

@@ -111,6 +111,23 @@ func Start(fs *ioctl.FS, o Options) (*Stream, error) {
 	return s, nil
 }
 
+// Probe tells whether a stream of a filesystem can be had, by trying.
+// Errors: [ErrNoTracing].
+func Probe(fs *ioctl.FS) error {
+	s, err := Start(fs, Options{Feed: nobody{}, BufferKiB: 8})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// nobody is a Feed that does not listen.
+type nobody struct{}
+
+func (nobody) Add([]Change) error        { return nil }
+func (nobody) Lost()                     {}
+func (nobody) Invalidate(ioctl.AGNumber) {}
+
 // setUp readies the instance and switches its events on.
 func (s *Stream) setUp() error {
 	text, err := os.ReadFile(filepath.Join(s.inst.events, "header_page"))
