@@ -102,6 +102,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 	for i := range p.groups {
 		p.groups[i] = group{agno: ioctl.AGNumber(i), scrubs: make(map[ioctl.ScrubType]verdict.Scrub)}
 	}
+	p.listen(nil) // for foreign repairs, and quiet moments
 	steps := []struct {
 		phase Phase
 		need  bool

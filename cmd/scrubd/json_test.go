@@ -47,7 +47,7 @@ func TestJSONReport(t *testing.T) {
 	want := []string{
 		`{"message_type":"start","path":"/data","mode":"repair","autofsck":"unset","coverage":{` +
 			`"checked":["kernel scrub","rmapbt against forks","bnobt"],` +
-			`"not_checked":[{"what":"quotas","why":"none are in use"}],"kernel_scrub":true,"repair":true,"rmapbt":true}}`,
+			`"not_checked":[{"what":"quotas","why":"none are in use"}],"kernel_scrub":true,"repair":true,"rmapbt":true,"live_updates":false}}`,
 		`{"message_type":"repair","path":"/data","state":"began","what":"rebuild rmapbt of AG 0","scrub_type":"rmapbt","agno":0,"forced":true}`,
 		`{"message_type":"repair","path":"/data","state":"ended","what":"rebuild the data fork of inode 500",` +
 			`"scrub_type":"bmapbtd","inode":500,"forced":false,"error":"no space"}`,
@@ -59,7 +59,7 @@ func TestJSONReport(t *testing.T) {
 			`"done":["rebuilt rmapbt of AG 0","proof: equal to the forks"]}`,
 		`{"message_type":"summary","path":"/data","mode":"repair","exit_status":0,"complete":true,"coverage":{` +
 			`"checked":["kernel scrub","rmapbt against forks","bnobt"],` +
-			`"not_checked":[{"what":"quotas","why":"none are in use"}],"kernel_scrub":true,"repair":true,"rmapbt":true},` +
+			`"not_checked":[{"what":"quotas","why":"none are in use"}],"kernel_scrub":true,"repair":true,"rmapbt":true,"live_updates":false},` +
 			`"findings":{"repaired":1},"warnings":0,"optimizations_possible":0,"optimized":0,"unchecked_objects":0,"inodes":10003,"extents":12555,"ags":4,"repairs":0}`,
 	}
 	assert.Equal(t, strings.Join(want, "\n")+"\n", out.String())
