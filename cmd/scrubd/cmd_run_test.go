@@ -305,7 +305,7 @@ func TestProbeOverTheFakeKernel(t *testing.T) {
 			require.NoError(t, runProbe(t.Context(), o, "/", streams{out: &out, err: &log}))
 			report := jsonLines(t, out.Bytes())[0]
 			assert.Len(t, report["scrub_types"], int(ioctl.ScrubTypeCount)-1)
-			assert.Len(t, report["features"], len(ioctl.AllFeatures()))
+			assert.Len(t, report["features"], len(ioctl.AllFeatures())+1, "and live-updates")
 			assert.Zero(t, k.OpenFiles())
 		})
 	}
