@@ -107,6 +107,24 @@ func (i Injected) Describe() string {
 	return strings.Join(lines, "\n")
 }
 
+// Remains tells whether any byte that the injection damaged, checksums apart,
+// is still as it left it. Where none is, somebody has written good values over
+// the damage, as the kernel does with some counters.
+func (i Injected) Remains(img *Image) (bool, error) {
+	for _, w := range i.writes {
+		now := make([]byte, len(w.new))
+		if _, err := img.file.ReadAt(now, w.off); err != nil {
+			return false, fmt.Errorf("look for %s: %w", i.Class, err)
+		}
+		for at := range now {
+			if (at < w.crc || at >= w.crc+4) && w.old[at] != w.new[at] && now[at] == w.new[at] {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
 // Undo puts the old bytes back. It is for an image that nobody has written to
 // since.
 func (i Injected) Undo(img *Image) error {
@@ -123,7 +141,7 @@ func (i Injected) Undo(img *Image) error {
 // fault on the same image does the same. ErrNoVictim: nothing fits; then, and
 // with any other error, the image is as before.
 func (f Fault) Inject(img *Image) (Injected, error) {
-	class, ok := faultClasses[f.Class]
+	class, ok := classOf(f.Class)
 	if !ok {
 		return Injected{}, fmt.Errorf("inject %q: %w", f.Class, ErrUnknownClass)
 	}

@@ -155,9 +155,22 @@ var faultClasses = map[FaultClass]faultClass{
 	FaultAGFL:         {"the AGFL names a file's block", (*injector).agflCrossLink},
 }
 
-// FaultClasses returns all classes that Inject knows, sorted.
+// classOf finds a class of either kind.
+func classOf(c FaultClass) (faultClass, bool) {
+	class, ok := faultClasses[c]
+	if !ok {
+		class, ok = randomClasses[c]
+	}
+	return class, ok
+}
+
+// FaultClasses returns the classes with a shape of their own that Inject knows,
+// sorted. [RandomFaultClasses] are the others.
 func FaultClasses() []FaultClass { return slices.Sorted(maps.Keys(faultClasses)) }
 
 // Summary says in one line what the class damages; "" for a class that Inject
 // does not know.
-func (c FaultClass) Summary() string { return faultClasses[c].summary }
+func (c FaultClass) Summary() string {
+	class, _ := classOf(c)
+	return class.summary
+}

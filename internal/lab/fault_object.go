@@ -151,21 +151,41 @@ func SaveObject(img *Image, ref ObjectRef) (SavedObject, error) {
 // reached the disk. The edits say what the object has forgotten (Old) and what
 // it knows again (New). ErrUnchanged: there was no write.
 func (s SavedObject) Restore(img *Image) (Injected, error) {
-	now, err := img.object(s.Ref)
+	out, lost, err := s.compare(img)
 	if err != nil {
 		return Injected{}, fmt.Errorf("restore %s: %w", s.Ref, err)
 	}
+	mark := img.mark()
+	if err := img.store(lost); err != nil {
+		return Injected{}, fmt.Errorf("restore %s: %w", s.Ref, err)
+	}
+	out.writes = slices.Clone(img.writes[mark:])
+	return out, nil
+}
+
+// Compare says what Restore would change, and changes nothing.
+func (s SavedObject) Compare(img *Image) (Injected, error) {
+	out, _, err := s.compare(img)
+	if err != nil {
+		return Injected{}, fmt.Errorf("compare %s with its older state: %w", s.Ref, err)
+	}
+	return out, nil
+}
+
+func (s SavedObject) compare(img *Image) (Injected, write, error) {
+	now, err := img.object(s.Ref)
+	if err != nil {
+		return Injected{}, write{}, err
+	}
 	if bytes.Equal(now.data, s.old.data) {
-		return Injected{}, fmt.Errorf("restore %s: %w", s.Ref, ErrUnchanged)
+		return Injected{}, write{}, ErrUnchanged
 	}
 	out := Injected{Class: s.Ref.Class, AGNo: s.Ref.AGNo, AGBno: s.Ref.AGBno, Ino: s.Ref.Ino, Owner: uint64(s.Ref.Ino)}
 	where, from, to := s.Ref.String(), blockRecords(s.Ref.kind, now.data), blockRecords(s.Ref.kind, s.old.data)
 	if s.Ref.Class == FaultLostDinode {
-		fields, err := dinodeEdits(where, now.data, s.old.data)
-		if err != nil {
-			return Injected{}, fmt.Errorf("restore %s: %w", s.Ref, err)
+		if out.Edits, err = dinodeEdits(where, now.data, s.old.data); err != nil {
+			return Injected{}, write{}, err
 		}
-		out.Edits = fields
 		from, to = nil, nil
 	} else {
 		out.BlockCount = 1
@@ -180,12 +200,7 @@ func (s SavedObject) Restore(img *Image) (Injected, error) {
 			out.Edits = append(out.Edits, Edit{Where: where, New: rec})
 		}
 	}
-	mark := img.mark()
-	if err := img.store(write{off: now.off, old: now.data, new: s.old.data, crc: s.old.crc}); err != nil {
-		return Injected{}, fmt.Errorf("restore %s: %w", s.Ref, err)
-	}
-	out.writes = slices.Clone(img.writes[mark:])
-	return out, nil
+	return out, write{off: now.off, old: now.data, new: s.old.data, crc: s.old.crc}, nil
 }
 
 // blockRecords decodes the records of a leaf. A block that is a leaf of this

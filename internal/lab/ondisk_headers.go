@@ -71,6 +71,9 @@ type Superblock struct {
 // incompatSparse is the feature bit of sparse inode chunks (XFS_SB_FEAT_INCOMPAT_SPINODES).
 const incompatSparse = 1 << 1
 
+// rocompatInobtCount is the feature bit of the AGI's counts of btree blocks (XFS_SB_FEAT_RO_COMPAT_INOBTCNT).
+const rocompatInobtCount = 1 << 3
+
 // AGF is the header of an AG's free space (struct xfs_agf): roots and levels
 // are those of bnobt, cntbt and rmapbt in this order.
 type AGF struct {

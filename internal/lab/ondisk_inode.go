@@ -202,3 +202,6 @@ func (img *Image) MetaInodes() map[ioctl.Ino]bool {
 	}
 	return meta
 }
+
+// IsDirectory tells whether the inode is a directory.
+func (c *DinodeCore) IsDirectory() bool { return c.Mode&unix.S_IFMT == unix.S_IFDIR }

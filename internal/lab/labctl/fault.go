@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -54,7 +55,7 @@ func newFaultCommand() *cobra.Command {
 }
 
 func listFaults(cmd *cobra.Command) error {
-	for _, class := range lab.FaultClasses() {
+	for _, class := range slices.Concat(lab.FaultClasses(), lab.RandomFaultClasses()) {
 		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%-20s %s\n", class, class.Summary()); err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ var commands = []func() *cobra.Command{
 	newFaultCommand,
 	newDemoCommand,
 	newSoakCommand,
+	newCampaignCommand,
 }
 
 // exitStatus is an error that only sets the exit status: what there was to say
