@@ -26,6 +26,11 @@ GEOMETRY ?= all
 SEED ?= 1
 SOAKFLAGS ?=
 SOAKTIME ?= 2m
+# `make campaign`: faults, their SEED, their kind (single, double, lost), and
+# whether xfs_scrub is tried on a copy of each as well.
+N ?= 20
+KIND ?= single
+PEER ?= yes
 # What `make bench` runs.
 BENCH ?= .
 
@@ -80,6 +85,11 @@ test-root: deps ## Tests on loop-mounted XFS, as root
 test-lab: deps ## Tests in the lab kernel, which has online scrub and repair
 	@$(MAKE) lab || echo 'make: the lab could not be made; its tests are skipped' >&2
 	SCRUBD_TEST=lab SCRUBD_SOAK_TIME=$(SOAKTIME) $(GO) test -count=1 -timeout 25m $(LAB_PACKAGES)
+
+.PHONY: campaign
+campaign: build lab ## Damage N filesystems at random (SEED, KIND); what scrubd and xfs_scrub make of them (docs/campaign.md)
+	@$(LABCTL) campaign --n $(N) --seed $(SEED) --kind $(KIND) $(if $(filter no,$(PEER)),--no-peer) \
+		--scrubd $(SCRUBD) --results bin/campaign-$(KIND)-$(SEED).jsonl
 
 .PHONY: bench
 bench: deps ## Benchmarks, the ratio to the raw floor among them (BENCH=REGEXP)

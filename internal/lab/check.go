@@ -18,7 +18,7 @@ import (
 //
 // An empty list means that the space metadata tells the truth.
 func CheckImage(img *Image) []string {
-	c := &imageCheck{img: img, maps: make(map[ioctl.AGNumber][]RmapRec)}
+	c := &imageCheck{img: img, maps: make(map[ioctl.AGNumber][]RmapRec), flagged: make(map[ioctl.Ino]bool)}
 	for agno := range ioctl.AGNumber(img.SB.AGCount) {
 		c.inodes(agno)
 	}
@@ -46,6 +46,8 @@ type imageCheck struct {
 	found []string
 	// maps has what forks, chunks, trees and headers say, as rmap records.
 	maps map[ioctl.AGNumber][]RmapRec
+	// flagged are the inodes that say that they may share blocks.
+	flagged map[ioctl.Ino]bool
 
 	free, icount, ifree uint64
 }
@@ -174,6 +176,7 @@ func (c *imageCheck) inode(ino ioctl.Ino, allocated bool) {
 	if !allocated {
 		return
 	}
+	c.flagged[ino] = core.Reflink()
 	var blocks uint64
 	for _, fork := range []ioctl.Fork{ioctl.DataFork, ioctl.AttrFork} {
 		blocks += c.fork(ino, &core, fork)
@@ -332,6 +335,20 @@ func (c *imageCheck) refcounts(agno ioctl.AGNumber, agf AGF) {
 		c.say("AGF of AG %d: refcntblocks %d, but there are %d", agno, agf.RefcountBlocks, len(blocks))
 	}
 	compareLists(c, fmt.Sprintf("refcountbt of AG %d and the owners of the blocks", agno), shared, overlaps(c.maps[agno]))
+	c.unflagged(agno, overlaps(c.maps[agno]))
+}
+
+// unflagged looks for owners of shared blocks that do not say that they share.
+func (c *imageCheck) unflagged(agno ioctl.AGNumber, shared []RefcountRec) {
+	for _, r := range c.maps[agno] {
+		if !r.IsInode() || r.AttrFork || r.BMBTBlock || r.Unwritten || c.flagged[ioctl.Ino(r.Owner)] {
+			continue
+		}
+		if slices.ContainsFunc(shared, func(s RefcountRec) bool { return s.StartBlock < r.End() && r.StartBlock < s.End() }) {
+			c.say("inode %d shares blocks of AG %d and has no reflink flag", r.Owner, agno)
+			c.flagged[ioctl.Ino(r.Owner)] = true // say it once
+		}
+	}
 }
 
 // totals checks the counters of the superblock.

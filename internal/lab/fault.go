@@ -111,7 +111,15 @@ func (i Injected) Describe() string {
 // is still as it left it. Where none is, somebody has written good values over
 // the damage, as the kernel does with some counters.
 func (i Injected) Remains(img *Image) (bool, error) {
+	// Several writes may have changed one object: what counts is the sum.
+	objects := make(map[int64]write)
 	for _, w := range i.writes {
+		if first, ok := objects[w.off]; ok {
+			w.old = first.old
+		}
+		objects[w.off] = w
+	}
+	for _, w := range objects {
 		now := make([]byte, len(w.new))
 		if _, err := img.file.ReadAt(now, w.off); err != nil {
 			return false, fmt.Errorf("look for %s: %w", i.Class, err)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,17 +26,21 @@ type Campaign struct {
 	Peer   bool      // also let xfs_scrub repair a copy of its own
 	Dir    string    // where images and outcomes lie while a case runs
 	Keep   bool      // leave them there
-	Slots  int       // cases at once
+	Slots  int       // boots at once
+	Batch  int       // cases in one boot; 0 means 1
 	Result io.Writer // gets one JSON object a line for each case as it ends; may be nil
 	Log    io.Writer // gets a line for each case as it ends; may be nil
 
-	mu    sync.Mutex
+	mu    sync.Mutex // of bases
 	bases map[string]*base
+	out   sync.Mutex // of Result and Log
 }
 
 const (
 	// bootLimit is the time limit of one boot, of which most takes a few seconds.
 	bootLimit = 150 * time.Second
+	// caseLimit is what each further case of a boot adds to it.
+	caseLimit = 60 * time.Second
 	bootMem   = 1024 // MiB
 	// draws bounds how often a case is drawn anew because there was nothing to
 	// damage, or no damage.
@@ -51,33 +56,74 @@ func (c *Campaign) Run(ctx context.Context, cases []Case) ([]Result, error) {
 	out := make([]Result, len(cases))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(max(c.Slots, 1))
-	var lines sync.Mutex
-	for i, one := range cases {
-		group.Go(func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			began := time.Now()
-			r, err := c.one(ctx, one)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil {
-				r.Case, r.Error = one, err.Error()
-			}
-			r.Seconds = time.Since(began).Seconds()
-			out[i] = r
-			lines.Lock()
-			defer lines.Unlock()
-			return c.publish(r)
-		})
+	for first := range len(cases) {
+		size := max(c.Batch, 1)
+		if first%size != 0 {
+			continue
+		}
+		mine := out[first:min(first+size, len(cases))]
+		for i := range mine {
+			mine[i] = Result{Case: cases[first+i], Name: cases[first+i].String()}
+		}
+		group.Go(func() error { return c.batch(ctx, mine) })
 	}
 	return out, group.Wait()
+}
+
+// batch runs a few cases, those that are drawn anew again and again.
+func (c *Campaign) batch(ctx context.Context, results []Result) error {
+	pending := make([]*Result, len(results))
+	for i := range results {
+		pending[i] = &results[i]
+	}
+	for len(pending) > 0 {
+		var trials []*trial
+		for _, r := range pending {
+			t, err := c.prepare(ctx, r)
+			if err != nil {
+				return err
+			}
+			if t == nil { // there is nothing left to draw
+				if err := c.publish(*r); err != nil {
+					return err
+				}
+				continue
+			}
+			trials = append(trials, t)
+		}
+		if err := c.boots(ctx, trials); err != nil {
+			return err
+		}
+		pending = nil
+		var done []*trial
+		for _, t := range trials {
+			switch again, err := c.finish(ctx, t); {
+			case err != nil:
+				return err
+			case again:
+				t.r.Attempt++
+				pending = append(pending, t.r)
+			default:
+				done = append(done, t)
+			}
+		}
+		if err := c.peers(ctx, done); err != nil {
+			return err
+		}
+		for _, t := range done {
+			if err := c.publish(*t.r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // publish writes a result at once, so that a campaign that is interrupted still
 // says something.
 func (c *Campaign) publish(r Result) error {
+	c.out.Lock()
+	defer c.out.Unlock()
 	if c.Result != nil {
 		if err := json.NewEncoder(c.Result).Encode(r); err != nil {
 			return fmt.Errorf("write the result of %s: %w", r.Case, err)
@@ -91,59 +137,212 @@ func (c *Campaign) publish(r Result) error {
 	return nil
 }
 
-// one runs a case until a draw of it is a fault.
-func (c *Campaign) one(ctx context.Context, one Case) (Result, error) {
-	r := Result{Case: one, Name: one.String()}
-	dir, err := os.MkdirTemp(c.Dir, one.String()+"-")
+// trial is one program on one draw of a case.
+type trial struct {
+	r      *Result
+	b      *base
+	job    job
+	inside inside
+	kernel lab.Result // of the boot; its console is cut to this trial
+	began  bool
+}
+
+func (t *trial) dir() string { return t.job.Dir }
+
+// over tells whether nothing is left to be done inside.
+func (t *trial) over() bool {
+	return t.inside.Stage == stageDone || t.inside.Redraw != "" || t.inside.Error != "" || t.began && !t.kernel.Finished()
+}
+
+// prepare draws until something can be damaged. Without a trial the result has
+// its Error set.
+func (c *Campaign) prepare(ctx context.Context, r *Result) (*trial, error) {
+	if r.began.IsZero() {
+		r.began = time.Now()
+	}
+	dir := filepath.Join(c.Dir, r.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	for ; r.Attempt < draws; r.Attempt++ {
+		r.Draw = r.Case.draw(r.Attempt)
+		b, err := c.ensure(ctx, byName(r.Draw.Geometry))
+		if err != nil {
+			return nil, err
+		}
+		why, err := precheck(filepath.Join(dir, "drawn.img"), b, r.Draw)
+		if err != nil {
+			return nil, err
+		}
+		if why == "" {
+			run := []string{c.Scrubd, "run", "--now", "--no-progress"}
+			return c.trial(r, b, "scrubd", run, append(run[:len(run):len(run)], "-n")), nil
+		}
+		r.Redrawn = append(r.Redrawn, why)
+	}
+	r.Error = fmt.Sprintf("%d draws and no fault: %s", draws, r.Redrawn[len(r.Redrawn)-1])
+	return nil, nil
+}
+
+func (c *Campaign) trial(r *Result, b *base, name string, program, check []string) *trial {
+	dir := filepath.Join(c.Dir, r.Name, name)
+	j := job{
+		Do: doCase, Name: r.Name, Dir: dir, Image: filepath.Join(dir, "fs.img"), Geometry: b.Geometry, Draw: r.Draw,
+		Program: program, Check: check,
+	}
+	if r.Case.Kind != Lost {
+		j.Probe = filepath.Join(dir, "probe.img")
+	}
+	return &trial{r: r, b: b, job: j}
+}
+
+// fresh gives a trial undamaged copies of its base and forgets what was.
+func (t *trial) fresh() error {
+	t.inside, t.began = inside{}, false
+	if err := errors.Join(os.RemoveAll(t.dir()), os.Mkdir(t.dir(), 0o755)); err != nil {
+		return err
+	}
+	for _, image := range []string{t.job.Image, t.job.Probe} {
+		if image == "" {
+			continue
+		}
+		if err := lab.CopyImage(image, t.b.image); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// boots carries out trials, many to a boot. One that is lost with its kernel is
+// tried once more in a kernel of its own, so that it is not judged by what an
+// earlier one has left; the others go on in the next boot.
+func (c *Campaign) boots(ctx context.Context, trials []*trial) error {
+	for _, t := range trials {
+		if err := t.fresh(); err != nil {
+			return err
+		}
+	}
+	for len(trials) > 0 {
+		var jobs []job
+		for _, t := range trials {
+			jobs = append(jobs, t.job)
+		}
+		result, err := c.boot(ctx, jobs)
+		if err != nil {
+			return err
+		}
+		for _, t := range trials {
+			if err := t.read(result); err != nil {
+				return err
+			}
+		}
+		lost := slices.IndexFunc(trials, func(t *trial) bool { return t.began && !t.kernel.Finished() })
+		if lost >= 0 && len(trials) > 1 {
+			if err := c.boots(ctx, trials[lost:lost+1]); err != nil {
+				return err
+			}
+		}
+		left := slices.DeleteFunc(slices.Clone(trials), (*trial).over)
+		if len(left) == len(trials) {
+			return fmt.Errorf("nothing comes of a boot: exit status %d: %s%s", result.ExitCode, result.Output, result.ConsoleTail)
+		}
+		trials = left
+	}
+	return nil
+}
+
+// read takes up what a boot says of a trial.
+func (t *trial) read(result lab.Result) error {
+	text, err := os.ReadFile(filepath.Join(t.dir(), fileInside))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &t.inside)
+	}
 	if err != nil {
-		return r, err
+		return fmt.Errorf("read what the boot says: %w", err)
 	}
-	defer func() {
-		if !c.Keep {
-			_ = os.RemoveAll(dir)
+	t.began, t.kernel = true, result
+	t.kernel.Console = consoleOf(result.Console, t.job.Name)
+	if t.inside.Stage == stageDone || t.inside.Redraw != "" || t.inside.Error != "" {
+		// It was over before the kernel was lost, if it was.
+		t.kernel.TimedOut, t.kernel.Crashed = false, false
+	}
+	return os.WriteFile(filepath.Join(t.dir(), "console"), []byte(t.kernel.Console), 0o644)
+}
+
+// consoleOf cuts a console to what came while a trial ran.
+func consoleOf(console, name string) string {
+	_, mine, ok := strings.Cut(console, beginMark+name+"\n")
+	if !ok {
+		_, mine, _ = strings.Cut(console, beginMark+name+"\r\n")
+	}
+	mine, _, _ = strings.Cut(mine, beginMark)
+	return mine
+}
+
+// finish judges a trial of scrubd. Again: it was no case and is to be drawn anew.
+func (c *Campaign) finish(ctx context.Context, t *trial) (again bool, err error) {
+	r, in := t.r, t.inside
+	defer c.clean(t)
+	if in.Redraw == "" && !t.kernel.Finished() && (in.Stage == stageProbe || in.Stage == stageMount) {
+		// Nobody has scrubbed yet.
+		in.Redraw = "the kernel does not survive the damage alone: " + lostWords(t.kernel)
+	}
+	if in.Redraw != "" {
+		r.Redrawn = append(r.Redrawn, in.Redraw)
+		return true, nil
+	}
+	r.Seconds = time.Since(r.began).Seconds()
+	if in.Error != "" {
+		r.Error = in.Error
+		return false, nil
+	}
+	r.Injected, r.Oracle = in.Injected, in.Oracle
+	o, err := t.outcome(ctx)
+	if err != nil {
+		return false, err
+	}
+	o.Findings = parseReport(o.Said)
+	o.judgeScrubd(r.Case.Kind, in.Oracle)
+	r.Scrubd = o
+	return false, nil
+}
+
+// peers lets xfs_scrub try the same.
+func (c *Campaign) peers(ctx context.Context, ours []*trial) error {
+	if !c.Peer {
+		return nil
+	}
+	var trials []*trial
+	for _, t := range ours {
+		if t.r.Error == "" {
+			trials = append(trials, c.trial(t.r, t.b, "peer", []string{"xfs_scrub"}, nil))
 		}
-	}()
-	for n := range draws {
-		d := one.draw(n)
-		r.Draw, r.Attempt = d, n
-		b, err := c.ensure(ctx, byName(d.Geometry))
-		if err != nil {
-			return r, err
-		}
-		why, err := precheck(filepath.Join(dir, "drawn.img"), b, d)
-		if err != nil {
-			return r, err
-		}
-		if why != "" {
-			r.Redrawn = append(r.Redrawn, why)
-			continue
-		}
-		o, in, err := c.try(ctx, filepath.Join(dir, "scrubd"), b, d, one.Kind,
-			[]string{c.Scrubd, "run", "--now", "--no-progress"}, []string{c.Scrubd, "run", "--now", "--no-progress", "-n"})
-		if err != nil {
-			return r, err
-		}
-		if in.Redraw != "" {
-			r.Redrawn = append(r.Redrawn, in.Redraw)
-			continue
-		}
-		r.Injected, r.Oracle = in.Injected, in.Oracle
-		o.Findings = parseReport(o.Said)
-		o.judgeScrubd(one.Kind, in.Oracle)
-		r.Scrubd = o
-		if c.Peer {
-			p, pin, err := c.try(ctx, filepath.Join(dir, "peer"), b, d, one.Kind, []string{"xfs_scrub"}, nil)
+	}
+	if err := c.boots(ctx, trials); err != nil {
+		return err
+	}
+	for _, t := range trials {
+		if t.inside.Redraw == "" && t.inside.Error == "" {
+			p, err := t.outcome(ctx)
 			if err != nil {
-				return r, err
+				return err
 			}
-			if pin.Redraw == "" {
-				p.judgePeer(one.Kind)
-				r.Peer = p
-			}
+			p.judgePeer(t.r.Case.Kind)
+			t.r.Peer = p
 		}
-		return r, nil
+		c.clean(t)
 	}
-	return r, fmt.Errorf("%d draws and no fault: %s", draws, r.Redrawn[len(r.Redrawn)-1])
+	return nil
+}
+
+// clean removes the images of a trial.
+func (c *Campaign) clean(t *trial) {
+	if !c.Keep {
+		_ = os.RemoveAll(t.dir())
+	}
 }
 
 // precheck does the faults of a draw on a copy and says why they are no case:
@@ -189,88 +388,28 @@ func byName(name string) Geometry {
 	return Geometry{}
 }
 
-// try damages a copy of a base and lets a program repair it.
-func (c *Campaign) try(ctx context.Context, dir string, b *base, d draw, kind Kind, program, check []string) (*Outcome, inside, error) {
-	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
-		return nil, inside{}, err
-	}
-	j := job{Do: doCase, Dir: dir, Image: filepath.Join(dir, "fs.img"), Geometry: b.Geometry, Draw: d, Program: program, Check: check}
-	images := []string{j.Image}
-	if kind != Lost {
-		j.Probe = filepath.Join(dir, "probe.img")
-		images = append(images, j.Probe)
-	}
-	for _, image := range images {
-		if err := lab.CopyImage(image, b.image); err != nil {
-			return nil, inside{}, err
-		}
-		if !c.Keep {
-			defer func() { _ = os.Remove(image) }()
-		}
-	}
-	in, result, err := c.boot(ctx, j)
-	if err != nil || in.Redraw != "" {
-		return nil, in, err
-	}
-	if !result.Finished() && (in.Stage == stageProbe || in.Stage == stageMount || in.Stage == "") {
-		// Nobody has scrubbed yet.
-		in.Redraw = "the kernel does not survive the damage alone: " + lostWords(result)
-		return nil, in, nil
-	}
-	if result.Finished() && result.ExitCode != 0 {
-		return nil, in, fmt.Errorf("exit status %d inside: %s", result.ExitCode, result.Output)
-	}
-	o, err := readOutcome(dir, b, kind, in, result)
-	if err != nil {
-		return nil, in, err
-	}
-	if result.Finished() && o.Remount == "" {
-		if o.Offline, err = offline(ctx, j.Image); err != nil {
-			return nil, in, err
-		}
-		o.Contradictions, err = lab.CheckImageFile(j.Image)
-	}
-	return o, in, err
-}
-
-// boot carries out a job in a kernel of its own.
-func (c *Campaign) boot(ctx context.Context, j job) (inside, lab.Result, error) {
+// boot carries out jobs in one kernel.
+func (c *Campaign) boot(ctx context.Context, jobs []job) (lab.Result, error) {
 	bin, err := lab.SidBin()
 	if err != nil {
-		return inside{}, lab.Result{}, err
+		return lab.Result{}, err
 	}
-	text, err := json.MarshalIndent(j, "", "  ")
-	if err != nil {
-		return inside{}, lab.Result{}, err
-	}
-	path := filepath.Join(j.Dir, "job.json")
-	if err := os.WriteFile(path, text, 0o644); err != nil {
-		return inside{}, lab.Result{}, err
-	}
-	if j.Do == doBase {
-		opts := lab.MkfsOptions{Size: j.Geometry.Size, Args: j.Geometry.Mkfs, Binary: filepath.Join(bin, "mkfs.xfs")}
-		if err := lab.MakeImage(ctx, j.Image, opts); err != nil {
-			return inside{}, lab.Result{}, err
+	argv := c.Inside[:len(c.Inside):len(c.Inside)]
+	for _, j := range jobs {
+		text, err := json.MarshalIndent(j, "", "  ")
+		if err != nil {
+			return lab.Result{}, err
 		}
+		path := filepath.Join(j.Dir, "job.json")
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			return lab.Result{}, err
+		}
+		argv = append(argv, path)
 	}
-	result, err := lab.Boot(ctx, lab.BootSpec{
-		Argv:    append(c.Inside[:len(c.Inside):len(c.Inside)], path),
-		Env:     append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH")),
-		Timeout: bootLimit, MemMiB: bootMem,
+	return lab.Boot(ctx, lab.BootSpec{
+		Argv: argv, Env: append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH")),
+		Timeout: bootLimit + time.Duration(len(jobs)-1)*caseLimit, MemMiB: bootMem,
 	})
-	if err != nil {
-		return inside{}, result, err
-	}
-	if err := os.WriteFile(filepath.Join(j.Dir, "console"), []byte(result.Console), 0o644); err != nil {
-		return inside{}, result, err
-	}
-	var in inside
-	if text, err := os.ReadFile(filepath.Join(j.Dir, fileInside)); err == nil {
-		if err := json.Unmarshal(text, &in); err != nil {
-			return in, result, fmt.Errorf("read what the boot says: %w", err)
-		}
-	}
-	return in, result, nil
 }
 
 // offline runs the newest xfs_repair -n and returns what it complains about.

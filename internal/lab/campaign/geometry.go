@@ -117,7 +117,15 @@ func (c *Campaign) makeBase(ctx context.Context, g Geometry, dir string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(half) }()
-	_, result, err := c.boot(ctx, job{Do: doBase, Dir: half, Image: filepath.Join(half, baseImage), Geometry: g})
+	bin, err := lab.SidBin()
+	if err != nil {
+		return err
+	}
+	j := job{Do: doBase, Dir: half, Image: filepath.Join(half, baseImage), Geometry: g}
+	if err := lab.MakeImage(ctx, j.Image, lab.MkfsOptions{Size: g.Size, Args: g.Mkfs, Binary: filepath.Join(bin, "mkfs.xfs")}); err != nil {
+		return err
+	}
+	result, err := c.boot(ctx, []job{j})
 	if err != nil {
 		return err
 	}
@@ -126,6 +134,9 @@ func (c *Campaign) makeBase(ctx context.Context, g Geometry, dir string) error {
 	}
 	if result.ExitCode != 0 {
 		return fmt.Errorf("exit status %d: %s", result.ExitCode, strings.TrimSpace(result.Output))
+	}
+	if found, err := lab.CheckImageFile(j.Image); err != nil || len(found) > 0 {
+		return fmt.Errorf("the undamaged image contradicts itself: %v %w", found, err)
 	}
 	if err := os.Rename(half, dir); err != nil && !errors.Is(err, os.ErrExist) {
 		if _, serr := os.Stat(filepath.Join(dir, baseClean)); serr != nil {

@@ -34,6 +34,7 @@ const (
 // job is what one boot does, as a file that the boot reads.
 type job struct {
 	Do       string   `json:"do"`
+	Name     string   `json:"name"`  // of the case
 	Dir      string   `json:"dir"`   // where the outcome goes, on the host
 	Image    string   `json:"image"` // on the host
 	Probe    string   `json:"probe"` // a second copy, to look at what a mount makes of the damage; may be ""
@@ -49,6 +50,7 @@ type inside struct {
 	Stage    string   `json:"stage"`
 	Seconds  []string `json:"seconds"`          // since the job began, when each stage did
 	Redraw   string   `json:"redraw,omitempty"` // why the draw is no case
+	Error    string   `json:"error,omitempty"`  // why the case could not be carried out
 	Injected []string `json:"injected"`         // in words
 	Oracle   Oracle   `json:"oracle"`
 	Status   int      `json:"status"`   // of the program
@@ -70,28 +72,50 @@ const (
 // mountPoint is where images are mounted inside, in the kernel's memory.
 const mountPoint = "/run/campaign"
 
+// beginMark is before the name of a case in the kernel's log, where it begins.
+const beginMark = "campaign: begin "
+
 // Inside is the part of a campaign that runs inside the lab kernel, as root:
-// it carries out the job in a file.
-func Inside(path string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read the job: %w", err)
+// it carries out the jobs in files, one after the other.
+func Inside(paths ...string) error {
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read the job: %w", err)
+		}
+		var j job
+		if err := json.Unmarshal(text, &j); err != nil {
+			return fmt.Errorf("read the job %s: %w", path, err)
+		}
+		if j.Do == doBase {
+			err = j.base()
+		} else {
+			err = (&rig{job: j, began: time.Now()}).carryOut()
+		}
+		if err != nil {
+			return err
+		}
 	}
-	var j job
-	if err := json.Unmarshal(text, &j); err != nil {
-		return fmt.Errorf("read the job %s: %w", path, err)
+	return nil
+}
+
+// carryOut runs a case and tells what came of it.
+func (r *rig) carryOut() error {
+	if err := os.WriteFile("/dev/kmsg", []byte(beginMark+r.Name+"\n"), 0); err != nil {
+		return fmt.Errorf("mark the kernel's log: %w", err)
 	}
-	if j.Do == doBase {
-		return j.base()
+	err := r.run()
+	if r.fs != nil {
+		_ = r.fs.Close() // after an error it is still mounted
 	}
-	r := &rig{job: j, began: time.Now()}
-	err = r.run()
 	var no redraw
-	if errors.As(err, &no) {
+	switch {
+	case errors.As(err, &no):
 		r.inside.Redraw = no.Error()
-		err = nil
+	case err != nil:
+		r.inside.Error = err.Error()
 	}
-	return errors.Join(err, r.tell(r.inside.Stage))
+	return r.tell(r.inside.Stage)
 }
 
 // base makes the undamaged filesystem and its snapshot.
@@ -129,6 +153,7 @@ type rig struct {
 	began    time.Time
 	inside   inside
 	injected []lab.Injected
+	fs       *lab.LoopFS // mounted, or was
 }
 
 // tell writes what is known to the host's disk.
@@ -152,6 +177,7 @@ func (r *rig) run() error {
 	if err := unix.Mount("state", "/var/lib", "tmpfs", 0, ""); err != nil {
 		return fmt.Errorf("mount a state directory: %w", err)
 	}
+	defer func() { _ = unix.Unmount("/var/lib", unix.MNT_DETACH) }()
 	if r.Probe != "" {
 		if err := r.probe(); err != nil {
 			return err
@@ -277,6 +303,7 @@ func (r *rig) damaged(path string, last bool) (*lab.LoopFS, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.fs = fs
 	if last {
 		if err := r.tell(stageMount); err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package campaign
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/scrubd/scrubd/internal/lab"
 )
@@ -61,16 +63,17 @@ func lostWords(r lab.Result) string {
 // shutdownLine is what the kernel prints when it takes a filesystem down.
 var shutdownLine = regexp.MustCompile(`(?i)(shutting down filesystem|filesystem has been shut down|shutdown initiated)`)
 
-// readOutcome takes up what a boot has left on the host.
-func readOutcome(dir string, b *base, kind Kind, in inside, result lab.Result) (*Outcome, error) {
-	o := &Outcome{Status: in.Status, Shutdown: in.Shutdown, Remount: in.Remount, Check: in.Check, Complains: result.Complaints()}
+// outcome takes up what a trial has left on the host, and looks at the image.
+func (t *trial) outcome(ctx context.Context) (*Outcome, error) {
+	in, dir := t.inside, t.dir()
+	o := &Outcome{Status: in.Status, Shutdown: in.Shutdown, Remount: in.Remount, Check: in.Check, Complains: t.kernel.Complaints()}
 	switch {
-	case result.TimedOut:
-		o.Hung = "in stage " + in.Stage + ": " + lostWords(result)
-	case result.Crashed:
-		o.Crashed = "in stage " + in.Stage + ": " + lostWords(result)
+	case t.kernel.TimedOut:
+		o.Hung = "in stage " + in.Stage + ": " + lostWords(t.kernel)
+	case t.kernel.Crashed:
+		o.Crashed = "in stage " + in.Stage + ": " + lostWords(t.kernel)
 	}
-	if line := shutdownLine.FindString(result.Console); line != "" && o.Shutdown == "" {
+	if line := shutdownLine.FindString(t.kernel.Console); line != "" && o.Shutdown == "" {
 		o.Shutdown = line
 	}
 	said, err := os.ReadFile(filepath.Join(dir, fileSaid))
@@ -86,8 +89,8 @@ func readOutcome(dir string, b *base, kind Kind, in inside, result lab.Result) (
 	if o.lost() || o.Remount != "" {
 		return o, nil
 	}
-	clean := b.clean
-	if kind == Lost {
+	clean := t.b.clean
+	if t.r.Case.Kind == Lost {
 		if clean, err = loadSnapshot(filepath.Join(dir, fileClean)); err != nil {
 			return nil, err
 		}
@@ -101,7 +104,11 @@ func readOutcome(dir string, b *base, kind Kind, in inside, result lab.Result) (
 		return nil, err
 	}
 	o.compare(clean, before, after)
-	return o, nil
+	if o.Offline, err = offline(ctx, t.job.Image); err != nil {
+		return nil, err
+	}
+	o.Contradictions, err = lab.CheckImageFile(t.job.Image)
+	return o, err
 }
 
 // compare counts the files that were harmed and those that were recovered.
@@ -239,6 +246,8 @@ type Result struct {
 	Peer     *Outcome `json:"xfs_scrub,omitempty"`
 	Error    string   `json:"error,omitempty"` // of the campaign itself
 	Seconds  float64  `json:"seconds"`
+
+	began time.Time
 }
 
 // Good tells whether there is nothing to complain of.

@@ -21,6 +21,7 @@ func (r *rig) lost(path string) (*lab.LoopFS, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.fs = fs
 	rng := rand.New(rand.NewPCG(r.Draw.Seed, 0x105))
 	edit := func(f func(img *lab.Image) error) error { return lab.EditLive(fs, f) }
 	if !r.Draw.Live {

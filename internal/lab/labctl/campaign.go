@@ -27,7 +27,7 @@ type campaignOptions struct {
 	kind, scrubd  string
 	only, results string
 	noPeer, keep  bool
-	slots         int
+	slots, batch  int
 }
 
 func newCampaignCommand() *cobra.Command {
@@ -52,11 +52,12 @@ func newCampaignCommand() *cobra.Command {
 	flags.StringVar(&options.results, "results", "", "file for one JSON line a case")
 	flags.BoolVar(&options.noPeer, "no-peer", false, "leave xfs_scrub out")
 	flags.BoolVar(&options.keep, "keep", false, "leave images, reports and consoles in the directory that is printed")
-	flags.IntVar(&options.slots, "slots", runtime.NumCPU(), "cases at once")
+	flags.IntVar(&options.slots, "slots", runtime.NumCPU(), "boots at once")
+	flags.IntVar(&options.batch, "batch", 1, "cases in one boot: faster where boots have to wait for each other")
 	cmd.AddCommand(&cobra.Command{
-		Use: "inside JOB", Hidden: true, Args: cobra.ExactArgs(1),
+		Use: "inside JOB...", Hidden: true, Args: cobra.MinimumNArgs(1),
 		Short: "The part that runs inside the lab kernel",
-		RunE:  func(_ *cobra.Command, args []string) error { return campaign.Inside(args[0]) },
+		RunE:  func(_ *cobra.Command, args []string) error { return campaign.Inside(args...) },
 	})
 	return cmd
 }
@@ -93,7 +94,7 @@ func runCampaign(cmd *cobra.Command, options campaignOptions) (err error) {
 	}
 	c := &campaign.Campaign{
 		Scrubd: scrubd, Inside: []string{self, "campaign", "inside"}, Peer: !options.noPeer,
-		Dir: dir, Keep: options.keep, Slots: options.slots, Log: cmd.ErrOrStderr(),
+		Dir: dir, Keep: options.keep, Slots: options.slots, Batch: options.batch, Log: cmd.ErrOrStderr(),
 	}
 	if options.results != "" {
 		f, err := os.Create(options.results)
