@@ -54,69 +54,89 @@ func (c *Campaign) Run(ctx context.Context, cases []Case) ([]Result, error) {
 		c.bases = make(map[string]*base)
 	}
 	out := make([]Result, len(cases))
+	q := &queue{}
+	for i, one := range cases {
+		out[i] = Result{Case: one, Name: one.String()}
+		q.waiting = append(q.waiting, &out[i])
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(max(c.Slots, 1))
-	for first := range len(cases) {
-		size := max(c.Batch, 1)
-		if first%size != 0 {
-			continue
-		}
-		mine := out[first:min(first+size, len(cases))]
-		for i := range mine {
-			mine[i] = Result{Case: cases[first+i], Name: cases[first+i].String()}
-		}
-		group.Go(func() error { return c.batch(ctx, mine) })
+	for range max(c.Slots, 1) {
+		group.Go(func() error {
+			for {
+				mine := q.take(max(c.Batch, 1))
+				if len(mine) == 0 {
+					return nil
+				}
+				again, err := c.batch(ctx, mine)
+				if err != nil {
+					return err
+				}
+				q.put(again)
+			}
+		})
 	}
 	return out, group.Wait()
 }
 
-// batch runs a few cases, those that are drawn anew again and again.
-func (c *Campaign) batch(ctx context.Context, results []Result) error {
-	pending := make([]*Result, len(results))
-	for i := range results {
-		pending[i] = &results[i]
-	}
-	for len(pending) > 0 {
-		var trials []*trial
-		for _, r := range pending {
-			t, err := c.prepare(ctx, r)
-			if err != nil {
-				return err
-			}
-			if t == nil { // there is nothing left to draw
-				if err := c.publish(*r); err != nil {
-					return err
-				}
-				continue
-			}
+// queue has the cases that are still to be run, those drawn anew at its end.
+type queue struct {
+	mu      sync.Mutex
+	waiting []*Result
+}
+
+func (q *queue) take(n int) []*Result {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n = min(n, len(q.waiting))
+	mine := slices.Clone(q.waiting[:n])
+	q.waiting = q.waiting[n:]
+	return mine
+}
+
+func (q *queue) put(again []*Result) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, again...)
+}
+
+// batch runs a few cases in one boot and returns those that have to be drawn
+// anew.
+func (c *Campaign) batch(ctx context.Context, results []*Result) (again []*Result, err error) {
+	var trials, done []*trial
+	for _, r := range results {
+		t, err := c.prepare(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if t != nil {
 			trials = append(trials, t)
-		}
-		if err := c.boots(ctx, trials); err != nil {
-			return err
-		}
-		pending = nil
-		var done []*trial
-		for _, t := range trials {
-			switch again, err := c.finish(ctx, t); {
-			case err != nil:
-				return err
-			case again:
-				t.r.Attempt++
-				pending = append(pending, t.r)
-			default:
-				done = append(done, t)
-			}
-		}
-		if err := c.peers(ctx, done); err != nil {
-			return err
-		}
-		for _, t := range done {
-			if err := c.publish(*t.r); err != nil {
-				return err
-			}
+		} else if err := c.publish(*r); err != nil { // there is nothing left to draw
+			return nil, err
 		}
 	}
-	return nil
+	if err := c.boots(ctx, trials); err != nil {
+		return nil, err
+	}
+	for _, t := range trials {
+		switch redrawn, err := c.finish(ctx, t); {
+		case err != nil:
+			return nil, err
+		case redrawn:
+			t.r.Attempt++
+			again = append(again, t.r)
+		default:
+			done = append(done, t)
+		}
+	}
+	if err := c.peers(ctx, done); err != nil {
+		return nil, err
+	}
+	for _, t := range done {
+		if err := c.publish(*t.r); err != nil {
+			return nil, err
+		}
+	}
+	return again, nil
 }
 
 // publish writes a result at once, so that a campaign that is interrupted still
@@ -299,7 +319,7 @@ func (c *Campaign) finish(ctx context.Context, t *trial) (again bool, err error)
 		r.Error = in.Error
 		return false, nil
 	}
-	r.Injected, r.Oracle = in.Injected, in.Oracle
+	r.Injected, r.Oracle, r.Stages = in.Injected, in.Oracle, in.Seconds
 	o, err := t.outcome(ctx)
 	if err != nil {
 		return false, err

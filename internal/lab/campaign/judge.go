@@ -241,6 +241,7 @@ type Result struct {
 	Attempt  int      `json:"attempt"`
 	Redrawn  []string `json:"redrawn,omitempty"` // why the draws before were none
 	Injected []string `json:"injected,omitempty"`
+	Stages   []string `json:"stages,omitempty"` // when each began inside
 	Oracle   Oracle   `json:"oracle"`
 	Scrubd   *Outcome `json:"scrubd,omitempty"`
 	Peer     *Outcome `json:"xfs_scrub,omitempty"`

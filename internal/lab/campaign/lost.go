@@ -49,10 +49,11 @@ func (r *rig) lost(path string) (*lab.LoopFS, error) {
 		return nil, err
 	}
 	var saved []lab.SavedObject
-	if err := edit(func(img *lab.Image) error {
+	err = edit(func(img *lab.Image) error {
 		saved, err = saveObjects(img, r.Draw.Lost)
 		return err
-	}); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
 	if err := changeFiles(fs.Dir(), r.Draw.Lost, rng); err != nil {
@@ -70,7 +71,8 @@ func (r *rig) lost(path string) (*lab.LoopFS, error) {
 	if err := r.snapshot(fs, fileBefore); err != nil {
 		return nil, err
 	}
-	return fs, fs.DropCaches()
+	err = fs.DropCaches()
+	return fs, err
 }
 
 func (r *rig) snapshot(fs *lab.LoopFS, file string) error {
