@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
 )
 
 // Event is one of [*StartEvent], [*ProgressEvent], [*FindingEvent],
@@ -119,13 +120,16 @@ type Summary struct {
 	// better, or is odd; Optimized what was tidied up.
 	OptimizationsPossible, Optimized, Warnings uint64
 
-	Inodes, Extents      uint64
-	AGs                  uint64
-	KernelCalls          uint64
-	Candidates           uint64 // differences seen once
-	Dropped              uint64 // of these, gone when looked at again
-	LiveChanges          uint64 // changes of rmapbts that the kernel told of
-	LiveLosses           uint64 // times that it could not keep what it had to tell
+	Inodes, Extents uint64
+	AGs             uint64
+	KernelCalls     uint64
+	Candidates      uint64 // differences seen once
+	Dropped         uint64 // of these, gone when looked at again
+	LiveChanges     uint64 // changes of rmapbts that the kernel told of
+	LiveLosses      uint64 // times that it could not keep what it had to tell
+	// DroppedAtLook says at which look they were gone: the first, the second, and
+	// so on; the last element is of all later ones too.
+	DroppedAtLook        [confirm.DropLooks]uint64
 	Repairs              int
 	Began                time.Time
 	Elapsed              time.Duration

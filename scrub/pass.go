@@ -132,6 +132,9 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 func (p *pass) close() {
 	p.hushed()
 	if p.settler != nil {
+		for look, n := range p.settler.DroppedAtLook() {
+			p.r.sum.DroppedAtLook[look] += n
+		}
 		p.settler.Close()
 	}
 	if err := errors.Join(p.trees.Close(), p.walk.Close()); err != nil {

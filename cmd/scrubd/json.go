@@ -146,6 +146,7 @@ type jsonSummary struct {
 	CandidatesDropped    uint64         `json:"candidates_dropped,omitempty"`
 	LiveChanges          uint64         `json:"live_changes,omitempty"`
 	LiveLosses           uint64         `json:"live_losses,omitempty"`
+	DroppedAtLook        []uint64       `json:"candidates_dropped_at_look,omitempty"`
 	KernelCalls          uint64         `json:"kernel_calls,omitempty"`
 	Began                string         `json:"began,omitempty"`
 	ElapsedSeconds       float64        `json:"elapsed_seconds,omitempty"`
@@ -337,6 +338,9 @@ func (r *jsonReporter) end(s *scrub.Summary, status int, err error) {
 		m.RunID, m.Began = s.RunID, s.Began.UTC().Format(time.RFC3339Nano)
 		m.Candidates, m.CandidatesDropped, m.KernelCalls = s.Candidates, s.Dropped, s.KernelCalls
 		m.LiveChanges, m.LiveLosses = s.LiveChanges, s.LiveLosses
+		if s.Candidates > 0 {
+			m.DroppedAtLook = s.DroppedAtLook[:]
+		}
 		m.PeakPageableBytes, m.ElapsedSeconds = s.PeakPageableBytes, s.Elapsed.Seconds()
 		m.WalkSeconds, m.MetadataScrubSeconds = s.WalkSeconds, s.MetadataScrubSeconds
 		m.InodeScrubSeconds, m.ConfirmSeconds = s.InodeScrubSeconds, s.ConfirmSeconds

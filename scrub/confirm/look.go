@@ -1,6 +1,8 @@
 package confirm
 
 import (
+	"cmp"
+	"context"
 	"iter"
 	"slices"
 	"time"
@@ -15,24 +17,72 @@ import (
 // multigrain stamps.
 const clockGrain = 20 * time.Millisecond
 
-// vote looks once. A look at which the sides agree drops the candidate; one
-// that counts and shows the same difference as before adds a vote; one that
-// counts and shows another starts over.
-func (s *Settler) vote(c *Candidate, hot bool) error {
-	look, err := s.lookAt(c)
+// maxShared bounds the candidates that share one look: the longer the look
+// takes, the less often nothing moves during it.
+const maxShared = 32
+
+// inTurn returns those that are pending, in an order in which those that can
+// share a look follow each other.
+func inTurn(cands []*Candidate) []*Candidate {
+	pending := slices.DeleteFunc(slices.Clone(cands), func(c *Candidate) bool { return c.Status != Pending })
+	slices.SortStableFunc(pending, func(a, b *Candidate) int {
+		return cmp.Or(cmp.Compare(a.AGNo, b.AGNo), slices.Compare(a.Owners, b.Owners), cmp.Compare(a.Start, b.Start))
+	})
+	return pending
+}
+
+// voteAll looks once at every candidate. Those that follow each other, in one
+// AG and with the same owners, share a look: the forks of a busy file are long, and
+// it has many candidates.
+func (s *Settler) voteAll(ctx context.Context, cands []*Candidate) error {
+	for len(cands) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := 1
+		for n < min(len(cands), maxShared) && cands[n].sharesLook(cands[0]) {
+			n++
+		}
+		if err := s.vote(cands[:n], false); err != nil {
+			return err
+		}
+		cands = cands[n:]
+	}
+	return nil
+}
+
+func (c *Candidate) sharesLook(o *Candidate) bool {
+	return c.AGNo == o.AGNo && slices.Equal(c.Owners, o.Owners)
+}
+
+// vote looks once at candidates of one AG and the same owners.
+func (s *Settler) vote(set []*Candidate, hot bool) error {
+	looks, err := s.lookAt(set)
 	if err != nil {
 		return err
 	}
+	for i, c := range set {
+		s.count(c, &looks[i], hot)
+	}
+	return nil
+}
+
+// count makes something of a look. One at which the sides agree drops the
+// candidate; one that counts and shows the same difference as before adds a vote;
+// one that counts and shows another starts over.
+func (s *Settler) count(c *Candidate, look *look, hot bool) {
+	c.looks++
 	switch {
 	case look.agrees:
 		c.Status = Dropped
+		s.noteDrop(c.looks)
 		for _, ino := range c.Owners {
 			s.forget(ino)
 		}
-		return nil
+		return
 	case !look.counts:
 		c.Why = look.why
-		return nil
+		return
 	case c.votes > 0 && slices.Equal(c.Diffs, look.diffs):
 		c.votes++
 		c.guarded = c.guarded && look.guarded
@@ -42,7 +92,6 @@ func (s *Settler) vote(c *Candidate, hot bool) error {
 	if s.enough(c, hot) {
 		c.Status = Confirmed
 	}
-	return nil
 }
 
 type look struct {
@@ -54,37 +103,74 @@ type look struct {
 	why     string
 }
 
-// lookAt is one sandwich: forks, rmapbt window, forks again.
-func (s *Settler) lookAt(c *Candidate) (look, error) {
-	s.makeRoom(c.Owners) // before any of them is looked up: all have to stay open
-	inodes := make([]*Inode, len(c.Owners))
-	for i, ino := range c.Owners {
+// lookAt is one sandwich: forks, rmapbt windows, forks again.
+func (s *Settler) lookAt(set []*Candidate) ([]look, error) {
+	owners := set[0].Owners
+	s.makeRoom(owners) // before any of them is looked up: all have to stay open
+	inodes := make([]*Inode, len(owners))
+	for i, ino := range owners {
 		in, err := s.look(ino)
 		if err != nil {
-			return look{}, err
+			return nil, err
 		}
 		inodes[i] = in
 	}
-	before, err := s.readAll(inodes, c.Window, true)
+	around := windowAround(set)
+	before, err := s.readAll(inodes, around, true)
 	if err != nil {
-		return look{}, err
+		return nil, err
 	}
-	kernel, err := s.windowRecords(c, inodes)
-	if unreadable(err) {
-		return look{why: "the rmapbt cannot be read there"}, nil
+	looks := make([]look, len(set))
+	kernel := make([][]shadow.Rmap, len(set))
+	for i, c := range set {
+		kernel[i], err = s.windowRecords(c, inodes)
+		if unreadable(err) {
+			looks[i].why = "the rmapbt cannot be read there"
+		} else if err != nil {
+			return nil, err
+		}
 	}
+	after, err := s.readAll(inodes, around, false)
 	if err != nil {
-		return look{}, err
+		return nil, err
 	}
-	after, err := s.readAll(inodes, c.Window, false)
-	if err != nil {
-		return look{}, err
+	for i, c := range set {
+		if looks[i].why != "" {
+			continue
+		}
+		looks[i], err = s.judge(c, inodes, clipped(before, c.Window), clipped(after, c.Window), kernel[i])
+		if unreadable(err) {
+			looks[i] = look{why: "the bnobt cannot be read there"}
+		} else if err != nil {
+			return nil, err
+		}
 	}
-	l, err := s.judge(c, inodes, before, after, kernel)
-	if unreadable(err) {
-		return look{why: "the bnobt cannot be read there"}, nil
+	return looks, nil
+}
+
+// windowAround spans the windows of candidates of one AG.
+func windowAround(set []*Candidate) Window {
+	w, end := set[0].Window, set[0].end()
+	for _, c := range set[1:] {
+		w.Start, end = min(w.Start, c.Start), max(end, c.end())
 	}
-	return l, err
+	w.Count = uint32(end - uint64(w.Start))
+	return w
+}
+
+// clipped returns the views with the claims on the blocks of w alone.
+func clipped(views []view, w Window) []view {
+	out := slices.Clone(views)
+	for i := range out {
+		var claims []shadow.Rmap
+		for _, r := range out[i].claims {
+			if lo, hi := max(uint64(r.StartBlock), uint64(w.Start)), min(r.End(), w.end()); lo < hi {
+				claims = append(claims, cut(r, lo, hi))
+			}
+		}
+		out[i].claims = claims
+	}
+	return out
 }
 
 func (s *Settler) readAll(inodes []*Inode, w Window, first bool) ([]view, error) {

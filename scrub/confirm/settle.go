@@ -47,6 +47,7 @@ type Candidate struct {
 	// Why says what kept an Unsettled candidate from being settled.
 	Why string
 
+	looks           int
 	votes, barriers int
 	since           time.Time // of the first of these votes
 	guarded         bool      // none of them was without a ctime
@@ -92,6 +93,7 @@ type Settler struct {
 	opts  Options
 	bnobt *ioctl.BnobtView // nil where the view could not be had
 
+	dropped    [DropLooks]uint64
 	inodes     map[uint64]*Inode
 	open       int // descriptors among them
 	seed       maphash.Seed
@@ -138,7 +140,7 @@ func (s *Settler) Close() { s.closeAll() }
 // Settle looks at every pending candidate until none is left or the rounds are
 // used up. Errors: those that end a run (shutdown, lost privilege), and ctx's.
 func (s *Settler) Settle(ctx context.Context, cands []*Candidate) error {
-	pending := slices.DeleteFunc(slices.Clone(cands), func(c *Candidate) bool { return c.Status != Pending })
+	pending := inTurn(cands)
 	if len(pending) == 0 {
 		return nil
 	}
@@ -148,13 +150,8 @@ func (s *Settler) Settle(ctx context.Context, cands []*Candidate) error {
 	}
 	total := len(pending)
 	for round := range maxRounds {
-		for _, c := range pending {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := s.vote(c, false); err != nil {
-				return err
-			}
+		if err := s.voteAll(ctx, pending); err != nil {
+			return err
 		}
 		pending = slices.DeleteFunc(pending, func(c *Candidate) bool { return c.Status != Pending })
 		if s.opts.Progress != nil {
@@ -177,31 +174,21 @@ func (s *Settler) Settle(ctx context.Context, cands []*Candidate) error {
 			c.passed(drained[c.AGNo])
 		}
 	}
-	for _, c := range pending {
-		if err := s.settleHot(ctx, c); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.settleHot(ctx, pending)
 }
 
 // Glance looks once at every pending candidate, so that what has gone away in
 // the meantime is dropped at little cost. It never confirms.
 func (s *Settler) Glance(ctx context.Context, cands []*Candidate) error {
-	for _, c := range cands {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if c.Status != Pending {
-			continue
-		}
-		c.votes = 0
-		if err := s.vote(c, false); err != nil {
-			return err
-		}
+	pending := inTurn(cands)
+	for _, c := range pending {
 		c.votes = 0
 	}
-	return nil
+	err := s.voteAll(ctx, pending)
+	for _, c := range pending {
+		c.votes = 0
+	}
+	return err
 }
 
 // pause is one barrier on every AG that something is pending in, and a random
@@ -253,36 +240,62 @@ func (c *Candidate) passed(barrier bool) {
 	}
 }
 
-// settleHot is the last resort for an inode that is written to all the time:
+// settleHot is the last resort for inodes that are written to all the time:
 // many looks in a row, of which one at which fork and rmapbt agree suffices.
-func (s *Settler) settleHot(ctx context.Context, c *Candidate) error {
+// They take turns, so that naps and barriers serve all of them.
+func (s *Settler) settleHot(ctx context.Context, pending []*Candidate) error {
 	for i := range hotLooks {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := s.vote(c, true); err != nil || c.Status != Pending {
-			return err
-		}
-		if i%hotBarrier == hotBarrier-1 {
-			ok, err := s.drain(ctx, c.AGNo)
-			if err != nil {
+		for _, c := range pending {
+			if err := ctx.Err(); err != nil {
 				return err
 			}
-			c.passed(ok)
+			if err := s.vote([]*Candidate{c}, true); err != nil {
+				return err
+			}
+		}
+		pending = slices.DeleteFunc(pending, func(c *Candidate) bool { return c.Status != Pending })
+		if len(pending) == 0 {
+			return nil
+		}
+		if i%hotBarrier == hotBarrier-1 {
+			drained := make(map[ioctl.AGNumber]bool)
+			for _, c := range pending {
+				if _, asked := drained[c.AGNo]; !asked {
+					ok, err := s.drain(ctx, c.AGNo)
+					if err != nil {
+						return err
+					}
+					drained[c.AGNo] = ok
+				}
+				c.passed(drained[c.AGNo])
+			}
 		}
 		if err := s.opts.Sleep(ctx, time.Duration(rand.Int64N(int64(5*time.Millisecond)))); err != nil {
 			return err
 		}
 	}
-	c.Status = Unsettled
-	if c.Why == "" {
-		c.Why = "its owner changed at every look"
-		if c.votes > 0 && s.opts.Drain != nil && c.barriers == 0 {
-			c.Why = "its AG was never seen without transactions under way"
+	for _, c := range pending {
+		c.Status = Unsettled
+		if c.Why == "" {
+			c.Why = "its owner changed at every look"
+			if c.votes > 0 && s.opts.Drain != nil && c.barriers == 0 {
+				c.Why = "its AG was never seen without transactions under way"
+			}
 		}
 	}
 	return nil
 }
+
+// DropLooks is how many looks [Settler.DroppedAtLook] tells apart.
+const DropLooks = 8
+
+// DroppedAtLook is how many candidates, of inodes' blocks and of space, were
+// dropped at the first look, at the second, and so on; the last element is of
+// all later looks too.
+func (s *Settler) DroppedAtLook() [DropLooks]uint64 { return s.dropped }
+
+// noteDrop counts a candidate that was dropped at that look.
+func (s *Settler) noteDrop(look int) { s.dropped[min(max(look, 1), DropLooks)-1]++ }
 
 // enough tells whether the votes of c so far confirm it. Votes that no ctime
 // guards (of an inode that is not there, or whose forks cannot be read) take as

@@ -35,6 +35,7 @@ type SpaceCandidate struct {
 	Quiet bool
 	Why   string
 
+	looks             int
 	samples, barriers int
 	since             time.Time
 }
@@ -115,6 +116,7 @@ func (s *Settler) pauseSpace(ctx context.Context, pending []*SpaceCandidate) err
 // sampleSpace takes one triple. Only what disagrees in the same way before
 // and after the bnobt was read counts.
 func (s *Settler) sampleSpace(c *SpaceCandidate) error {
+	c.looks++
 	parts, err := s.triple(c.Window, c.Conflict)
 	if unreadable(err) {
 		c.Status, c.Why = Unsettled, spaceUnreadable
@@ -129,6 +131,7 @@ func (s *Settler) sampleSpace(c *SpaceCandidate) error {
 	switch {
 	case len(parts) == 0:
 		c.Status, c.Parts = Dropped, nil
+		s.noteDrop(c.looks)
 		return nil
 	case c.samples > 0 && slices.Equal(parts, c.Parts):
 		c.samples++

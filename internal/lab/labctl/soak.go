@@ -93,8 +93,12 @@ func (o *soakOptions) run(cmd *cobra.Command) error {
 		reports, err = o.soakHere(cmd.Context(), list, cmd.OutOrStdout())
 	case o.here:
 		for _, g := range list {
-			more, herr := o.soakHere(cmd.Context(), []soak.Geometry{g}, cmd.OutOrStdout())
-			reports, err = append(reports, more...), errors.Join(err, herr)
+			more, err := o.soakHere(cmd.Context(), []soak.Geometry{g}, cmd.OutOrStdout())
+			if err != nil {
+				// This kernel cannot mount it, say: the others are not to blame.
+				more = []soak.Report{{Geometry: g.Name, Wrong: []string{err.Error()}}}
+			}
+			reports = append(reports, more...)
 		}
 	default:
 		reports, err = o.soakInLab(cmd.Context(), list, cmd.OutOrStdout())

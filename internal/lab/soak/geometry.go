@@ -38,15 +38,18 @@ const (
 var geometries = []Geometry{
 	{Name: "4k", About: "4 KiB blocks, as mkfs.xfs makes it"},
 	{Name: "1k", About: "1 KiB blocks", Mkfs: []string{"-b", "size=1024"}, Block: 1024},
-	{Name: "nrext64", About: "64-bit extent counters, 1 KiB blocks, small AGs", Mkfs: []string{"-b", "size=1024", "-i", "nrext64=1", "-d", "agcount=8"}, Block: 1024},
+	{
+		Name: "nrext64", About: "64-bit extent counters, 1 KiB blocks, small AGs", Size: 960 * mib, Begin: 640 * mib,
+		Mkfs: []string{"-b", "size=1024", "-i", "nrext64=1", "-d", "agcount=8"}, Block: 1024,
+	},
 	{Name: "nrext32", About: "32-bit extent counters", Mkfs: []string{"-i", "nrext64=0"}},
 	{Name: "noreflink", About: "no reflink", Mkfs: []string{"-m", "reflink=0"}, NoReflink: true},
 	{Name: "normapbt", About: "no rmapbt", Mkfs: []string{"-m", "rmapbt=0"}},
 	{Name: "nosparse", About: "no sparse inode chunks", Mkfs: []string{"-i", "sparse=0"}},
 	{Name: "extlog", About: "log on a device of its own", LogSize: 64 * mib},
 	{
-		Name: "rt", About: "realtime device without groups, extents of 16 KiB", RTSize: 320 * mib,
-		Mkfs: []string{"-m", "metadir=0,reflink=0", "-r", "extsize=16384", "-d", "rtinherit=1"}, Block: 16384, NoReflink: true,
+		Name: "rt", About: "realtime device without groups (and so no rmapbt), extents of 16 KiB", RTSize: 320 * mib,
+		Mkfs: []string{"-m", "metadir=0,rmapbt=0,reflink=0", "-r", "extsize=16384", "-d", "rtinherit=1"}, Block: 16384, NoReflink: true,
 	},
 	{
 		Name: "rtgroups", About: "realtime device with groups, rmapbt and reflink", RTSize: 640 * mib,
@@ -54,7 +57,7 @@ var geometries = []Geometry{
 	},
 	{Name: "full", About: "nearly full, 1 KiB blocks", Mkfs: []string{"-b", "size=1024"}, Block: 1024, Full: 24 * mib},
 	{Name: "quota", About: "quotas for users, groups and projects", Mount: []string{"uquota", "gquota", "pquota"}},
-	{Name: "smalllog", About: "the smallest log", Mkfs: []string{"-d", "agcount=1"}},
+	{Name: "smalllog", About: "a log of 8 MiB", Mkfs: []string{"--unsupported", "-l", "size=8m"}},
 }
 
 // telling are the geometries that the tests soak: between them they have most

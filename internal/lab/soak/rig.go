@@ -27,15 +27,18 @@ type rig struct {
 }
 
 // newRig makes the filesystem in dir and mounts it.
-func newRig(ctx context.Context, g Geometry, dir string) (r *rig, err error) {
-	r = &rig{geometry: g, dir: dir, mnt: filepath.Join(dir, "mnt"), grownTo: g.Begin, growStep: 16 * mib}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, r.close())
-		}
-	}()
+func newRig(ctx context.Context, g Geometry, dir string) (*rig, error) {
+	r := &rig{geometry: g, dir: dir, mnt: filepath.Join(dir, "mnt"), grownTo: g.Begin, growStep: 16 * mib}
+	if err := r.open(ctx); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+func (r *rig) open(ctx context.Context) (err error) {
+	g := &r.geometry
 	if err := os.Mkdir(r.mnt, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	for _, d := range []struct {
 		to   **os.File
@@ -45,22 +48,22 @@ func newRig(ctx context.Context, g Geometry, dir string) (r *rig, err error) {
 		if d.size == 0 {
 			continue
 		}
-		image := filepath.Join(dir, d.name)
+		image := filepath.Join(r.dir, d.name)
 		if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, d.size)); err != nil {
-			return nil, err
+			return err
 		}
 		if *d.to, err = lab.AttachLoop(image); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := r.mkfs(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := r.mount(); err != nil {
-		return nil, err
+		return err
 	}
 	r.tools = findTools(r.mnt)
-	return r, nil
+	return nil
 }
 
 func (r *rig) mkfs(ctx context.Context) error {

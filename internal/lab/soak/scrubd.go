@@ -31,15 +31,15 @@ type Scrub struct {
 	Extents           uint64         `json:"extents"`
 	Candidates        uint64         `json:"candidates"`
 	CandidatesDropped uint64         `json:"candidates_dropped"`
-	// DroppedByRound is how many were dropped at the first look, the second, ...;
-	// empty where this scrubd does not say.
-	DroppedByRound []uint64 `json:"candidates_dropped_by_round,omitempty"`
-	Notes          []string `json:"notes,omitempty"`
-	Incomplete     string   `json:"incomplete,omitempty"`
-	Elapsed        float64  `json:"elapsed_seconds"`
-	Walk           float64  `json:"walk_seconds"`
-	InodeScrub     float64  `json:"inode_scrub_seconds"`
-	Confirm        float64  `json:"confirm_seconds"`
+	// DroppedAtLook is how many were dropped at the first look, the second, ...,
+	// and at all from the last one on.
+	DroppedAtLook []uint64 `json:"candidates_dropped_at_look,omitempty"`
+	Notes         []string `json:"notes,omitempty"`
+	Incomplete    string   `json:"incomplete,omitempty"`
+	Elapsed       float64  `json:"elapsed_seconds"`
+	Walk          float64  `json:"walk_seconds"`
+	InodeScrub    float64  `json:"inode_scrub_seconds"`
+	Confirm       float64  `json:"confirm_seconds"`
 
 	// Alarms are the messages of every finding and repair, as scrubd printed
 	// them, and Log what it wrote to standard error, where the run was not well.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -12,7 +13,7 @@ type figures struct {
 	runs, unsettled, repairs, findings, notZero int
 	candidates, dropped, extents                uint64
 	elapsed, longest, confirm                   float64
-	rounds                                      []uint64
+	looks                                       []uint64
 }
 
 func (f *figures) add(s *Scrub) {
@@ -34,11 +35,11 @@ func (f *figures) add(s *Scrub) {
 			f.findings += n
 		}
 	}
-	for i, n := range s.DroppedByRound {
-		for len(f.rounds) <= i {
-			f.rounds = append(f.rounds, 0)
+	for i, n := range s.DroppedAtLook {
+		for len(f.looks) <= i {
+			f.looks = append(f.looks, 0)
 		}
-		f.rounds[i] += n
+		f.looks[i] += n
 	}
 }
 
@@ -62,7 +63,7 @@ func PrintTable(w io.Writer, reports []Report) error {
 			n := float64(f.runs)
 			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.0f\t%.2f %%\t%s\t%.1f\t%.1f\t%.1f\t%d\n",
 				r.Geometry, live, f.runs, f.notZero, f.findings, f.repairs, f.unsettled, float64(f.candidates)/n,
-				100*float64(f.candidates)/float64(max(f.extents, 1)), roundsText(f.rounds), f.elapsed/n, f.longest, f.confirm/n, len(r.Wrong))
+				100*float64(f.candidates)/float64(max(f.extents, 1)), looksText(f.looks), f.elapsed/n, f.longest, f.confirm/n, len(r.Wrong))
 		}
 		if len(r.Scrubs) == 0 {
 			fmt.Fprintf(t, "%s\t\t0\n", r.Geometry)
@@ -91,28 +92,13 @@ func liveWord(s *Scrub) string {
 	return "off"
 }
 
-// maxRoundsShown is after how many the rest is added up.
-const maxRoundsShown = 4
-
-func roundsText(rounds []uint64) string {
-	if len(rounds) == 0 {
-		return "-"
+// looksText lists how many were dropped at each look.
+func looksText(looks []uint64) string {
+	var words []string
+	for _, n := range looks {
+		words = append(words, fmt.Sprint(n))
 	}
-	text := ""
-	for i, n := range rounds {
-		if i == maxRoundsShown {
-			rest := uint64(0)
-			for _, n := range rounds[i:] {
-				rest += n
-			}
-			return text + fmt.Sprintf(" +%d", rest)
-		}
-		if i > 0 {
-			text += " "
-		}
-		text += fmt.Sprint(n)
-	}
-	return text
+	return strings.Join(words, " ")
 }
 
 // Well says whether nothing was wrong anywhere.
