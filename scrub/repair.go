@@ -270,7 +270,7 @@ func (r *run) takeNotes(p *pass) {
 		r.sum.Notes = append(r.sum.Notes, note)
 	}
 	if n := p.walk.RTInodes; n > 0 {
-		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("the data of %s on the realtime device was not compared", plural(n, "file")))
+		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("the data of %s on the realtime device, and attributes of theirs, were not compared", plural(n, "file")))
 	}
 	for _, results := range p.inodeBad {
 		for _, res := range results {

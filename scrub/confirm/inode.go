@@ -224,6 +224,25 @@ func (s *Settler) read(in *Inode, w Window, before bool) (view, error) {
 	}
 	var h maphash.Hash
 	h.SetSeed(s.seed)
+	if in.realtime {
+		// Its data is on another device, and of the blocks of its attributes the
+		// kernel says other addresses, see walk.Opaque. Who has none, has nothing here.
+		switch err := s.fs.Bmap(in.file, ioctl.AttrFork, s.bmap); {
+		case unreadable(err):
+			v.state, v.attr = verdict.OwnerUnreadable, true
+		case err != nil:
+			return v, err
+		case len(s.bmap.Records()) > 0:
+			v.state = verdict.OwnerSilent
+		}
+		in.State, in.UnreadableAttr = v.state, v.attr
+		if !before {
+			if err := s.stamp(in, &v); err != nil {
+				return v, err
+			}
+		}
+		return v, nil
+	}
 	for _, fork := range [2]ioctl.Fork{ioctl.DataFork, ioctl.AttrFork} {
 		err := s.readFork(in, fork, w, &v, &h)
 		if unreadable(err) {
@@ -257,9 +276,6 @@ func (s *Settler) stamp(in *Inode, v *view) error {
 // larger one is read in ranges; the ctime guard is then all that holds the
 // pieces together.
 func (s *Settler) readFork(in *Inode, fork ioctl.Fork, w Window, v *view, h *maphash.Hash) error {
-	if in.realtime && fork == ioctl.DataFork {
-		return nil
-	}
 	err := s.fs.Bmap(in.file, fork, s.bmap)
 	if err != nil {
 		return err

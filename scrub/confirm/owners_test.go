@@ -384,3 +384,29 @@ func TestRealtimeFile(t *testing.T) {
 		assert.Zero(t, r.looks(alice))
 	})
 }
+
+// Where the attributes of a realtime file are, the kernel does not say as it is:
+// the rmapbt's records of them are held against nothing, even when the file
+// gets them while it is looked at.
+func TestAttributesOfARealtimeFile(t *testing.T) {
+	change := func(m *ioctltest.Model) { rmapOf(m, bob, 210).AGBno = 220 }
+	inBubble(t, change, func(r *rig) {
+		var attr []ioctltest.Extent
+		r.k.Update(func(m *ioctltest.Model) { attr, m.Inodes[bob].Attr = m.Inodes[bob].Attr, nil })
+		r.k.OnBulkstat = func(req ioctltest.BulkRequest) ([]ioctl.BulkstatRecord, ioctl.Ino, unix.Errno) {
+			recs, next, errno := r.k.DefaultBulkstat(req)
+			for i := range recs {
+				recs[i].XFlags = 1
+			}
+			return recs, next, errno
+		}
+		r.k.OnFSMap = func(req ioctltest.FSMapRequest) ([]ioctl.FSMapRecord, unix.Errno) {
+			r.k.Update(func(m *ioctltest.Model) { m.Inodes[bob].Attr = attr })
+			return r.k.DefaultFSMap(req)
+		}
+		c := candidate(220, 1, bob)
+		r.settle(c)
+		assert.Equal(t, confirm.Dropped, c.Status)
+		assert.Equal(t, [confirm.DropLooks]uint64{0, 1}, r.s.DroppedAtLook())
+	})
+}

@@ -34,6 +34,9 @@ func (w *worker) readInode(rec *ioctl.BulkstatRecord) error {
 	data, attr := extents > 0, rec.AExtents > 0
 	if rec.XFlags&xflagRealtime != 0 && rec.Type() == syscall.S_IFREG {
 		w.count.rtInodes++
+		if attr {
+			return w.addOpaque(rec, extents)
+		}
 		data = false
 	}
 	if !data && !attr {

@@ -26,8 +26,14 @@ type Chunk struct {
 }
 
 // Opaque is an inode that owns blocks, or may own some, and whose forks cannot
-// be read from userspace: a symbolic link, device, pipe or socket. It can be
-// opened by no handle; only counts are known.
+// be read from userspace: a symbolic link, device, pipe or socket, which can be
+// opened by no handle, or a realtime file with attributes in blocks. Only counts
+// are known.
+//
+// Of the latter GETBMAPX turns the addresses in the attribute fork into others as
+// if these blocks, too, were on the realtime device (Linux 7.2,
+// fs/xfs/xfs_bmap_util.c, xfs_fsb_to_db), which cannot be undone for every
+// size of realtime groups. On the data device such a file has nothing else.
 type Opaque struct {
 	Ino     ioctl.Ino
 	Gen     ioctl.Gen
