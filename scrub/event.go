@@ -8,7 +8,7 @@ import (
 )
 
 // Event is one of [*StartEvent], [*ProgressEvent], [*FindingEvent],
-// [*RepairEvent]; they reach [Options].Events one at a time, in order.
+// [*RepairEvent], [*PlanEvent]; they reach [Options].Events one at a time, in order.
 // The end of a run is the [Summary] that [Run] returns.
 type Event interface{ event() }
 
@@ -22,6 +22,8 @@ type StartEvent struct {
 	Mode     Mode
 	Autofsck string
 	Coverage Coverage
+	// Interrupted are repairs of earlier runs that were begun and never proven.
+	Interrupted []Interruption
 }
 
 // Phase names a stretch of a run.
@@ -79,6 +81,10 @@ type RepairEvent struct {
 	Duration time.Duration
 }
 
+// PlanEvent tells what a [Choice] comes to, before it is to be confirmed.
+type PlanEvent struct{ Plan *Plan }
+
+func (*PlanEvent) event()     {}
 func (*StartEvent) event()    {}
 func (*ProgressEvent) event() {}
 func (*FindingEvent) event()  {}
@@ -115,6 +121,9 @@ type Summary struct {
 	// not be opened or scrubbed); each kind has a sentence in Notes.
 	Unchecked uint64
 	Notes     []string
+	// Interrupted are repairs of earlier runs that were begun and never proven,
+	// with what became of their faults.
+	Interrupted []Interruption
 
 	// OptimizationsPossible and Warnings count what is legal and could be
 	// better, or is odd; Optimized what was tidied up.

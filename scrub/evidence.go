@@ -68,14 +68,12 @@ const maxRawBlocks = 64 << 10
 // the state directory and syncs it; it returns where. A repair does not run
 // without it.
 func (r *run) saveEvidence(ctx context.Context, p *pass, due []*finding) (saved map[string]string, err error) {
-	dir, err := state.Open(r.opts.StateDir, r.fs)
-	if err != nil {
+	if _, err := r.intentLog(due); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
 	saved = make(map[string]string)
 	for _, f := range due {
-		if saved[f.ID], err = p.saveFinding(ctx, dir, f); err != nil {
+		if saved[f.ID], err = p.saveFinding(ctx, r.stateDir, f); err != nil {
 			return nil, err
 		}
 	}
@@ -183,6 +181,14 @@ func (p *pass) metadataBlocks(ctx context.Context, f *finding, groups []ioctl.AG
 		}
 	}
 	var blocks uint64
+	if f.copyData {
+		for _, e := range f.Extents {
+			if blocks += uint64(e.BlockCount); blocks > maxRawBlocks {
+				break
+			}
+			out = append(out, state.ByteRange{Offset: geo.AGByte(e.AGNo, e.StartBlock), Length: ioctl.ByteOff(e.BlockCount) * bs})
+		}
+	}
 	for _, agno := range groups {
 		head := ioctl.ByteOff(3*geo.SectorSize/geo.BlockSize+1) * bs
 		out = append(out, state.ByteRange{Offset: geo.AGByte(agno, 0), Length: head})

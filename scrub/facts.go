@@ -196,12 +196,7 @@ func (p *pass) rebuildFacts(ctx context.Context, g *group, settled []*dispute) (
 	ag := p.facts(g, settled)
 	ag.SpaceDisputes = p.spaceDisputes(g, true)
 	for _, d := range settled {
-		for i := range d.Pieces {
-			pc := &d.Pieces[i]
-			if pc.AGNo == g.agno && pc.Record != nil && pc.Claim == nil && !d.Denied(pc) {
-				ag.Reaped = append(ag.Reaped, fmt.Sprintf("blocks %d+%d of AG %d would be freed", pc.Start, pc.Count, g.agno))
-			}
-		}
+		ag.Reaped = append(ag.Reaped, reaped(g, d)...)
 	}
 	var err error
 	if ag.NoStaging, err = p.noStaging(ctx, g); err != nil {
@@ -209,6 +204,19 @@ func (p *pass) rebuildFacts(ctx context.Context, g *group, settled []*dispute) (
 	}
 	ag.OwnersUnscrubbed, err = p.unsoundOwners(ctx, g, settled)
 	return ag, err
+}
+
+// reaped lists blocks of d in g that a rebuild of the rmapbt would free although
+// no second witness denies the record that owns them.
+func reaped(g *group, d *dispute) []string {
+	var out []string
+	for i := range d.Pieces {
+		pc := &d.Pieces[i]
+		if pc.AGNo == g.agno && pc.Record != nil && pc.Claim == nil && !d.Denied(pc) {
+			out = append(out, fmt.Sprintf("blocks %d+%d of AG %d would be freed", pc.Start, pc.Count, g.agno))
+		}
+	}
+	return out
 }
 
 // noStaging reads g's rmapbt to its end and tells whether it names no CoW

@@ -106,6 +106,9 @@ type Finding struct {
 	Reason string
 	// Done lists the repairs that were run on its account, in order.
 	Done []string
+	// Failure is the error of the last of them that failed, nil when the kernel
+	// claimed success.
+	Failure error `json:"-"`
 	// WaysOut is filled for held findings.
 	WaysOut []WayOut
 	// EvidencePath is the directory with the records as each witness gave

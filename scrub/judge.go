@@ -20,6 +20,7 @@ type finding struct {
 	steps    []step
 	disputes []*dispute
 	blockers []verdict.Blocker
+	copyData bool // the data in its blocks belongs to the evidence: it will be lost
 }
 
 // step is one repair call.
@@ -176,8 +177,8 @@ func (p *pass) findForks() {
 		case verdict.ActionHold:
 			f := p.fromDisputes(d)
 			f.Reason = d.decision.Reason
-			f.WaysOut = p.waysOut(d)
 			p.add(f)
+			f.WaysOut = p.waysOut(d, f.ID)
 		}
 	}
 }

@@ -69,6 +69,9 @@ type Options struct {
 	// BeforeRepair, when set, is asked once before the first repair of a run
 	// with the plan in words; an error is a veto.
 	BeforeRepair func(ctx context.Context, plan []string) error
+	// Choice makes it a run that carries out one decision of a person, and no
+	// other repair. Mode and the autofsck property do not bind it.
+	Choice *Choice
 	// Events receives every event, one at a time; nil drops them.
 	Events func(Event)
 	// Log receives what an operator may want to know and a report does not

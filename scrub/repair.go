@@ -59,7 +59,13 @@ func (r *run) repair(ctx context.Context, due []*finding, saved map[string]strin
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := r.repairStep(ctx, f.ID, s, f.Finding); err != nil {
+			err := r.repairStep(ctx, f.ID, s, f.Finding)
+			var unwritten *StateError
+			if errors.As(err, &unwritten) {
+				r.giveUp(due[i:], err)
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -70,12 +76,19 @@ func (r *run) repair(ctx context.Context, due []*finding, saved map[string]strin
 
 // repairStep makes one repair call. Only what ends the run is an error.
 func (r *run) repairStep(ctx context.Context, id string, s step, f *Finding) error {
+	if _, err := r.intentLog(nil); err != nil {
+		return err
+	}
 	ev := RepairEvent{
 		FindingID: id, What: s.String(), Type: s.obj.Type, AGNo: s.obj.AGNo, Ino: s.obj.Ino, Forced: s.forced, Began: true,
 	}
 	r.emit(&ev)
 	began := time.Now()
-	res, err := r.kern.Repair(ctx, s.obj, s.forced)
+	res, err := r.callRepair(ctx, id, s, f)
+	var unwritten *StateError
+	if errors.As(err, &unwritten) {
+		return err
+	}
 	ended := ev
 	ended.Began, ended.Duration = false, time.Since(began)
 	ended.Err = err
@@ -86,10 +99,14 @@ func (r *run) repairStep(ctx context.Context, id string, s step, f *Finding) err
 	r.sum.Repairs++
 	if f != nil {
 		done := s.String()
+		f.Failure = ended.Err
 		if ended.Err != nil {
 			done += ": " + ended.Err.Error()
 		}
 		f.Done = append(f.Done, done)
+	}
+	if errors.Is(ended.Err, ioctl.ErrNotSupported) {
+		r.tries[id] = maxTries // a second try would be no other
 	}
 	var fatal *kernel.FatalError
 	if errors.As(err, &fatal) || ctx.Err() != nil {
@@ -116,7 +133,7 @@ func (r *run) optimize(ctx context.Context, p *pass) error {
 			if !possible {
 				continue
 			}
-			if r.mode >= ModeOptimize && r.coverage.Repair && !r.left() {
+			if r.mode >= ModeOptimize && r.coverage.Repair && r.stateErr == nil && !r.left() {
 				done, err := r.optimizeInode(ctx, res)
 				if err != nil {
 					return err
@@ -152,11 +169,17 @@ func (r *run) preens(ctx context.Context, p *pass, res kernel.Result) (bool, err
 // optimizeInode lets the kernel tidy up an inode and tells whether it did. A
 // file that is written to may want it again at once.
 func (r *run) optimizeInode(ctx context.Context, res kernel.Result) (bool, error) {
-	_, err := r.kern.Repair(ctx, res.Object, false)
+	_, err := r.callRepair(ctx, "", step{obj: res.Object}, nil)
 	var fatal *kernel.FatalError
 	if errors.As(err, &fatal) || ctx.Err() != nil {
 		return false, err
 	}
+	var unwritten *StateError
+	if errors.As(err, &unwritten) {
+		r.stateErr = err
+		return false, nil
+	}
+	r.closeIntents() // the check that followed the repair was its proof
 	if err == nil {
 		return true, nil
 	}
@@ -227,13 +250,20 @@ func (r *run) recount(ctx context.Context, res kernel.Result) error {
 	case res.Type == ioctl.ScrubTypeNLINKS && r.left():
 		f.Outcome, f.Reason = Held, "what is counted is itself in question in another finding"
 	default:
-		if err := r.repairStep(ctx, f.ID, step{obj: res.Object}, f); err != nil {
+		err := r.repairStep(ctx, f.ID, step{obj: res.Object}, f)
+		var unwritten *StateError
+		if errors.As(err, &unwritten) {
+			r.stateErr, f.Reason = err, fmt.Sprintf("it was not recounted: %v", err)
+			break
+		}
+		if err != nil {
 			return err
 		}
 		again, err := r.kern.One(ctx, res.Object)
 		if err != nil {
 			return err
 		}
+		r.closeIntents()
 		f.Outcome = Repaired
 		if again.Bad() {
 			f.Outcome, f.Reason = Failed, "it was recounted and is still wrong"

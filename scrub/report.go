@@ -158,45 +158,67 @@ func owner(o uint64) string {
 	return verdict.OwnerName(o)
 }
 
-// waysOut names what a person can decide about a held dispute, with the
-// commands that carry it out on a kernel with online repair.
-func (p *pass) waysOut(d *dispute) []WayOut {
+// waysOut names what a person can decide about the held dispute of finding id,
+// with the commands that carry it out on a kernel with online repair.
+func (p *pass) waysOut(d *dispute, id string) []WayOut {
 	if !d.decision.OnlyTrace {
 		return offline()
 	}
 	blocks := countBlocks(appendExtents(nil, d))
-	path := p.r.fs.Path()
+	command := func(trust string) string {
+		if _, _, why := p.chosenSteps(d, trust); why != "" || !p.r.coverage.Repair {
+			return ""
+		}
+		return fmt.Sprintf("scrubd repair %s --finding %s --trust %s", p.r.fs.Path(), id, trust)
+	}
 	giveUp := WayOut{
-		Trust:   "fork",
+		Trust:   TrustFork,
 		Effect:  fmt.Sprintf("give up the %s for good: rebuild the rmapbt from the forks, which frees them", blocks),
-		Command: fmt.Sprintf("xfs_io -x -c 'repair -R rmapbt %d' %s", d.first().AGNo, path),
+		Command: command(TrustFork),
 	}
 	for _, in := range sortedInodes(d) {
 		switch in.State {
 		case verdict.OwnerLive:
-			fork := "bmapbtd"
-			if r := d.first().Record; r != nil && r.Flags()&shadow.OffsetAttrFork != 0 {
-				fork = "bmapbta"
-			}
 			return []WayOut{{
-				Trust:   "rmap",
-				Effect:  fmt.Sprintf("give inode %d its %s back: rebuild its fork from the rmapbt", in.Ino, blocks),
-				Command: fmt.Sprintf("xfs_io -x -c 'repair -R %s %d %d' %s", fork, in.Ino, in.Gen, path),
+				Trust:   TrustRmap,
+				Effect:  fmt.Sprintf("give inode %d its %s back: rebuild its fork from the rmapbt%s", in.Ino, blocks, p.beyondSize(d, in)),
+				Command: command(TrustRmap),
 			}, giveUp}
 		case verdict.OwnerUnloadable:
 			return []WayOut{{
-				Trust:  "rmap",
+				Trust:  TrustRmap,
 				Effect: fmt.Sprintf("copy the %s named above from the device before anything else is done: every repair of inode %d empties it", blocks, in.Ino),
 			}, {
-				Trust:  "fork",
+				Trust:  TrustFork,
 				Effect: fmt.Sprintf("give up the %s for good: unmount and run xfs_repair", blocks),
 			}}
 		}
 	}
 	return []WayOut{{
-		Trust:  "rmap",
+		Trust:  TrustRmap,
 		Effect: fmt.Sprintf("copy the %s named above from the device: no inode is there to give them to", blocks),
 	}, giveUp}
+}
+
+// beyondSize says that a file's size hides what it gets back: it was lost with
+// the same sector as the fork, and only the data is still there.
+func (p *pass) beyondSize(d *dispute, in *verdict.Inode) string {
+	buf := ioctl.NewBulkstatBuffer(1)
+	n, err := p.r.fs.Bulkstat(&ioctl.BulkRequest{Ino: in.Ino, Limit: 1}, buf)
+	if err != nil || n == 0 || buf.Records()[0].Ino != in.Ino {
+		return ""
+	}
+	size, block := buf.Records()[0].Size, uint64(p.r.fs.Geometry().BlockSize)
+	for i := range d.Pieces {
+		r := d.Pieces[i].Record
+		if r == nil || !r.HasOffset() || r.Flags()&shadow.OffsetAttrFork != 0 {
+			continue
+		}
+		if r.FileOffset()+uint64(r.BlockCount) > (size+block-1)/block {
+			return fmt.Sprintf("; what lies beyond its size of %d bytes has to be copied from the device to be read", size)
+		}
+	}
+	return ""
 }
 
 // fromSpace words a finding about the bnobt of one AG.

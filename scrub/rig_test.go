@@ -1,6 +1,7 @@
 package scrub_test
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -20,17 +21,26 @@ import (
 // runs inside the lab kernel.
 const envBase = "SCRUBD_TEST_BASE"
 
-var base struct {
-	once sync.Once
-	dir  string
-	err  error
+var base baseImage
+
+// small is for tests that make many runs and need no variety.
+var small = baseImage{files: 20}
+
+// baseImage is made once, outside of the lab.
+type baseImage struct {
+	files int // 0 for 200
+	once  sync.Once
+	dir   string
+	err   error
 }
 
 // TestMain removes the base image, which outlives the test that made it.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if base.dir != "" {
-		_ = os.RemoveAll(base.dir)
+	for _, dir := range []string{base.dir, small.dir} {
+		if dir != "" {
+			_ = os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }
@@ -40,21 +50,37 @@ func TestMain(m *testing.M) {
 // files read. To be called before [lab.InKernel].
 func needBase(t *testing.T) {
 	t.Helper()
-	if lab.Inside() {
-		return
+	if dir := base.make(t); dir != "" {
+		require.NoError(t, os.Setenv(envBase, dir)) //nolint:usetesting // it is the same for all tests, parallel ones too
 	}
-	lab.Require(t, lab.Kernel)
-	base.once.Do(func() {
-		if base.dir, base.err = os.MkdirTemp("", "scrubd-base-"); base.err != nil {
-			return
-		}
-		base.err = makeBase(t.Context(), base.dir)
-	})
-	require.NoError(t, base.err)
-	require.NoError(t, os.Setenv(envBase, base.dir)) //nolint:usetesting // it is the same for all tests, parallel ones too
 }
 
-func makeBase(ctx context.Context, dir string) (err error) {
+// needSmall is needBase for a test that does not run in parallel.
+func needSmall(t *testing.T) {
+	t.Helper()
+	if dir := small.make(t); dir != "" {
+		t.Setenv(envBase, dir)
+	}
+}
+
+// make returns the directory of the image, "" inside of the lab.
+func (b *baseImage) make(t *testing.T) string {
+	t.Helper()
+	if lab.Inside() {
+		return ""
+	}
+	lab.Require(t, lab.Kernel)
+	b.once.Do(func() {
+		if b.dir, b.err = os.MkdirTemp("", "scrubd-base-"); b.err != nil {
+			return
+		}
+		b.err = makeBase(t.Context(), b.dir, cmp.Or(b.files, 200))
+	})
+	require.NoError(t, b.err)
+	return b.dir
+}
+
+func makeBase(ctx context.Context, dir string, files int) (err error) {
 	fs, err := lab.CreateLoopFS(ctx, lab.MkfsOptions{
 		Dir: dir, Args: []string{"-d", "agcount=2", "-m", "rmapbt=1,reflink=1"},
 	})
@@ -67,7 +93,7 @@ func makeBase(ctx context.Context, dir string) (err error) {
 		}
 		_ = fs.Close()
 	}()
-	if err := lab.Sample(fs.Dir(), lab.SampleSpec{Files: 200}); err != nil {
+	if err := lab.Sample(fs.Dir(), lab.SampleSpec{Files: files}); err != nil {
 		return err
 	}
 	snap, err := lab.TakeSnapshot(fs.Dir())

@@ -17,6 +17,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/kernel"
 	"github.com/scrubd/scrubd/scrub/paths"
+	"github.com/scrubd/scrubd/scrub/state"
 	"github.com/scrubd/scrubd/xfile"
 )
 
@@ -72,6 +73,11 @@ type run struct {
 	vetoed error
 	asked  bool
 
+	stateDir *state.Dir       // with intents, once there is something to repair
+	intents  *state.IntentLog // nil before
+	stateErr error            // why nothing more is repaired
+	choice   choice           // of Options.Choice
+
 	scrubErrors, unlisted uint64 // of the last pass
 }
 
@@ -119,6 +125,9 @@ func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Choice != nil {
+		o.Mode, o.IgnoreAutofsck = ModeRepair, true // a person's own decision
+	}
 	if r.mode, err = ceiling(o, property); err != nil {
 		return nil, fmt.Errorf("run on %s: %w", fs.Path(), err)
 	}
@@ -139,9 +148,11 @@ func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
 	r.kern = kernel.New(fs, kernel.Options{Log: r.log})
 	r.sum = &Summary{RunID: r.id, Mode: r.mode, Coverage: r.coverage, Began: time.Now(), AGs: uint64(fs.Geometry().AGCount)}
 	r.progress = newProgress(r)
+	r.readInterrupted()
 	r.emit(&StartEvent{
 		Time: r.sum.Began, RunID: r.id, Path: fs.Path(), Device: deviceName(fs.Device()),
 		UUID: uuidString(fs.Geometry().UUID), Mode: r.mode, Autofsck: property.String(), Coverage: r.coverage,
+		Interrupted: slices.Clone(r.sum.Interrupted),
 	})
 	return r, nil
 }
@@ -168,6 +179,7 @@ func ceiling(o Options, property ioctl.AutofsckValue) (Mode, error) {
 
 func (r *run) close() {
 	r.progress.stop()
+	r.closeState()
 	if r.bnobt != nil {
 		r.bnobt.Close()
 	}
@@ -211,7 +223,12 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.summarize(ctx); err != nil {
 		return err
 	}
-	return r.name(ctx)
+	r.explainInterrupted()
+	r.prepareState()
+	if err := r.name(ctx); err != nil {
+		return err
+	}
+	return r.stateErr
 }
 
 // step records what a pass found, holds the forks against what they were
@@ -223,6 +240,10 @@ func (r *run) step(ctx context.Context, p *pass, before **forks) (done bool, err
 	(*before).close()
 	*before = nil
 	r.record(p)
+	r.closeIntents() // this pass was the proof
+	if r.opts.Choice != nil {
+		return r.stepChoice(ctx, p, before)
+	}
 	due := r.due(p)
 	if len(due) == 0 {
 		r.takeNotes(p)
@@ -233,11 +254,8 @@ func (r *run) step(ctx context.Context, p *pass, before **forks) (done bool, err
 	}
 	saved, err := r.saveEvidence(ctx, p, due)
 	if err != nil {
-		for _, f := range due {
-			f.Outcome, f.Reason = Held, fmt.Sprintf("the evidence could not be saved: %v", err)
-			r.publish(f.Finding)
-		}
-		return true, nil //nolint:nilerr // without evidence nothing is repaired
+		r.giveUp(due, err)
+		return true, nil //nolint:nilerr // without evidence nothing is repaired, and the run says why at its end
 	}
 	*before = p.takeForks(due)
 	return false, r.repair(ctx, due, saved)
@@ -253,13 +271,19 @@ func (r *run) record(p *pass) {
 		if !again {
 			r.order = append(r.order, f.ID)
 		} else {
-			f.Done, f.EvidencePath = old.Done, old.EvidencePath
+			f.Done, f.EvidencePath, f.Failure = old.Done, old.EvidencePath, old.Failure
 		}
 		if r.tries[f.ID] >= maxTries && f.Outcome == Repairable {
 			f.Outcome, f.Reason = Failed, "it was repaired and is still there: "+offline()[0].Effect
+			if f.Failure != nil {
+				f.Reason = fmt.Sprintf("its repair failed: %v", f.Failure)
+			}
 		}
 		if f.Outcome == Repairable && r.mode != ModeRepair {
 			f.Reason = fmt.Sprintf("this run may not repair (mode %s)", r.mode)
+		}
+		if f.Outcome == Repairable && r.opts.Choice != nil {
+			f.Reason = "this run carries out one decision and nothing else"
 		}
 		r.known[f.ID] = f.Finding
 		r.publish(f.Finding)
@@ -275,10 +299,24 @@ func (r *run) record(p *pass) {
 			delete(r.known, id)
 			return true
 		}
-		f.Outcome, f.Reason = Repaired, ""
+		f.Outcome, f.Reason, f.Failure = Repaired, "", nil
 		r.publish(f)
 		return false
 	})
+}
+
+// giveUp leaves the findings that were to be repaired as they are, because the
+// state directory does not take what has to be written down before.
+func (r *run) giveUp(due []*finding, err error) {
+	var e *StateError
+	if !errors.As(err, &e) {
+		err = &StateError{err}
+	}
+	r.stateErr = err
+	for _, f := range due {
+		f.Reason = fmt.Sprintf("it was not repaired: %v", err)
+		r.publish(f.Finding)
+	}
 }
 
 // publish hands out the present state of a finding.
@@ -290,7 +328,7 @@ func (r *run) publish(f *Finding) {
 
 // due returns the findings whose repairs are next: all of the lowest order.
 func (r *run) due(p *pass) []*finding {
-	if r.mode != ModeRepair || r.vetoed != nil || !r.coverage.Repair {
+	if r.mode != ModeRepair || r.vetoed != nil || r.stateErr != nil || !r.coverage.Repair {
 		return nil
 	}
 	var due []*finding

@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
+	"github.com/scrubd/scrubd/scrub/kernel"
 )
 
 // advice is what to do about one kind of trouble. The libraries say what went
@@ -156,6 +159,18 @@ var adviceBook = []advice{
 			"save what is dear, unmount, and look at what xfs_repair -n says"),
 	},
 	{
+		problem: "cannot be carried out",
+		matches: isA[*scrub.ChoiceError],
+		todo: just("nothing was done; scrubd run --now -n PATH shows the findings as they are now, their IDs, and what can be decided; " +
+			"what stands against the repair has to be settled first"),
+	},
+	{
+		problem: "the state directory cannot be used",
+		matches: isA[*scrub.StateError],
+		todo: just("no repair is run without its evidence and intent on disk; make room there (1 MiB and what the metadata blocks take), " +
+			"make it writable, or name another place with --state-dir, on another filesystem"),
+	},
+	{
 		problem: "refused the repairs",
 		matches: isA[*vetoError],
 		todo:    just("nothing was repaired; once the command agrees (exit status 0), run scrubd again"),
@@ -182,6 +197,70 @@ var adviceBook = []advice{
 		matches: isA[*outputError],
 		todo:    just("the run was stopped because nobody could read it; give scrubd an output that takes its report"),
 	},
+}
+
+// repairBook is what to do about a repair that failed twice, by what the kernel
+// said. The finding has the error itself.
+var repairBook = []advice{
+	{
+		matches: func(err error) bool { return errors.Is(err, ioctl.ErrNoSpace) },
+		todo: just("there is no room in its allocation group to build the new structure: delete or move files away, " +
+			"then run scrubd again"),
+	},
+	{
+		matches: func(err error) bool { return errors.Is(err, ioctl.ErrBusy) || errors.Is(err, kernel.ErrIncomplete) },
+		todo: just("the kernel did not get the locks, or met blocks that were just freed: " +
+			"run scrubd again when the filesystem is less busy"),
+	},
+	{
+		matches: func(err error) bool { return errors.Is(err, ioctl.ErrReadOnly) },
+		todo:    just(todoReadOnly),
+	},
+	{
+		matches: func(err error) bool { return errors.Is(err, ioctl.ErrShutdown) },
+		todo: just("the filesystem shut itself down: read dmesg, unmount, mount again to replay the log, run scrubd again; " +
+			"if it does not mount, xfs_repair"),
+	},
+	{
+		matches: func(err error) bool { return errors.Is(err, ioctl.ErrNotSupported) },
+		todo: just("this kernel or filesystem has no such repair (scrubd probe says what would bring it): " +
+			todoOffline),
+	},
+	{
+		matches: func(err error) bool {
+			return errors.Is(err, ioctl.ErrNoEntry) || errors.Is(err, ioctl.ErrStale)
+		},
+		todo: just("it was gone when the repair came to it: run scrubd again"),
+	},
+	{
+		matches: func(err error) bool { return errors.Is(err, kernel.ErrUnproven) },
+		todo: just("nothing bad is left to see, but what it is compared with is marked sick: run scrubd again, and if that stays so, " +
+			todoOffline),
+	},
+	{
+		matches: func(err error) bool { return errors.Is(err, ioctl.ErrCorrupt) || errors.Is(err, kernel.ErrStillBad) },
+		todo:    just("the kernel finds what it would rebuild from corrupt as well: " + todoOffline),
+	},
+	{
+		matches: func(err error) bool { return errors.Is(err, ioctl.ErrInterrupted) || errors.Is(err, unix.ENOMEM) },
+		todo:    just("the kernel gave it up for want of memory or because of a signal: run scrubd again"),
+	},
+}
+
+const todoOffline = "unmount and run xfs_repair -n, then xfs_repair"
+
+// adviseRepair returns what to do about a repair that failed with err, nil when
+// the kernel claimed success and the fault is still there.
+func adviseRepair(err error) string {
+	if err == nil {
+		return todoOffline
+	}
+	for _, a := range repairBook {
+		if a.matches(err) {
+			return a.todo(err)
+		}
+	}
+	return todoOffline
 }
 
 // advise returns what to do about an error, "" when there is nothing to say.

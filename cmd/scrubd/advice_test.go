@@ -17,6 +17,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
+	"github.com/scrubd/scrubd/scrub/kernel"
 )
 
 // adviceCases is one error for each entry of the advice book, as it comes up.
@@ -129,6 +130,14 @@ var adviceCases = []struct {
 		"metadata is corrupt", "xfs_repair -n",
 	},
 	{
+		"a decision about what is gone", &scrub.ChoiceError{FindingID: "1a2b", Trust: "rmap", Unknown: true, Whys: []string{"there is no such finding now"}},
+		"trusting the rmap in finding 1a2b cannot be carried out: there is no such finding now", "scrubd run --now -n PATH",
+	},
+	{
+		"full state directory", &scrub.StateError{Err: &fs.PathError{Op: "write", Path: "/var/lib/scrubd/x/intents", Err: unix.ENOSPC}},
+		"the state directory cannot be used: write /var/lib/scrubd/x/intents: no space left on device", "--state-dir",
+	},
+	{
 		"veto", &vetoError{Command: "false", Err: errors.New("exit status 1")},
 		"refused the repairs (false: exit status 1)", "run scrubd again",
 	},
@@ -174,6 +183,46 @@ func TestEveryAdviceIsReached(t *testing.T) {
 			return first == i && strings.Contains(c.err.Error(), a.problem)
 		})
 		assert.True(t, reached, "no error reaches the advice for %q", a.problem)
+	}
+}
+
+// Each class of failed repairs has its own advice, found by an error as the
+// kernel room gives it, and each entry of the book is reached.
+func TestAdviceOnFailedRepairs(t *testing.T) {
+	call := func(errno unix.Errno) error {
+		return &kernel.RepairError{Err: &ioctl.Error{Op: "repair", Type: ioctl.ScrubTypeRMAPBT, Scope: ioctl.ScopeAG, Errno: errno}}
+	}
+	reached := make([]bool, len(repairBook))
+	for _, c := range []struct {
+		err  error
+		todo string
+	}{
+		{nil, "xfs_repair"},
+		{errors.New("something new"), "xfs_repair"},
+		{call(unix.ENOSPC), "delete or move files"},
+		{call(unix.EDEADLK), "less busy"},
+		{call(unix.EBUSY), "less busy"},
+		{&kernel.RepairError{Err: kernel.ErrIncomplete}, "less busy"},
+		{call(unix.EUCLEAN), "corrupt as well"},
+		{call(unix.EBADMSG), "corrupt as well"},
+		{&kernel.RepairError{Err: kernel.ErrStillBad}, "corrupt as well"},
+		{call(unix.ESHUTDOWN), "dmesg"},
+		{call(unix.EOPNOTSUPP), "no such repair"},
+		{call(unix.EROFS), "remount,rw"},
+		{call(unix.ENOENT), "gone"},
+		{call(unix.EINTR), "signal"},
+		{call(unix.ENOMEM), "memory"},
+		{&kernel.RepairError{Err: kernel.ErrUnproven}, "marked sick"},
+	} {
+		todo := adviseRepair(c.err)
+		assert.Contains(t, todo, c.todo, "%v", c.err)
+		assert.NotContains(t, todo, "\n")
+		if i := slices.IndexFunc(repairBook, func(a advice) bool { return c.err != nil && a.matches(c.err) }); i >= 0 {
+			reached[i] = true
+		}
+	}
+	for i := range reached {
+		assert.True(t, reached[i], "entry %d is never reached: %s", i, repairBook[i].todo(nil))
 	}
 }
 

@@ -29,6 +29,7 @@ type runOptions struct {
 	beforeRepair            string
 	json, noProgress        bool
 	verbose                 bool
+	choice                  *scrub.Choice // of scrubd repair
 
 	mounts mountTable
 	open   func(path string) (*ioctl.FS, error)
@@ -220,6 +221,9 @@ func (o *runOptions) openTarget(t *target) (*ioctl.FS, func(), error) {
 	if t.ReadOnly && slices.Contains(o.require, "repair") {
 		return nil, nil, fmt.Errorf("%s: --require repair: %w", printable(t.Path), ioctl.ErrReadOnly)
 	}
+	if t.ReadOnly && o.choice != nil {
+		return nil, nil, fmt.Errorf("repair %s: %w", printable(t.Path), ioctl.ErrReadOnly)
+	}
 	fs, err := o.open(t.MountPoint)
 	if err != nil {
 		return nil, nil, openError(t, err)
@@ -254,6 +258,7 @@ func (o *runOptions) scrubOptions(t *target, term *terminal) scrub.Options {
 		SpillDir:       o.spillDir,
 		NoLive:         o.noLive,
 		Require:        o.require,
+		Choice:         o.choice,
 		Log:            newLogger(term, o.verbose),
 	}
 	if t.ReadOnly {

@@ -29,6 +29,21 @@ type jsonStart struct {
 	Mode     string       `json:"mode"`
 	Autofsck string       `json:"autofsck,omitempty"`
 	Coverage jsonCoverage `json:"coverage"`
+
+	Interrupted []jsonInterruption `json:"interrupted,omitempty"`
+}
+
+type jsonInterruption struct {
+	RunID        string `json:"run_id,omitempty"`
+	FindingID    string `json:"finding_id,omitempty"`
+	What         string `json:"what,omitempty"`
+	Summary      string `json:"summary,omitempty"`
+	Began        string `json:"began,omitempty"`
+	Rebooted     bool   `json:"rebooted"`
+	InCall       bool   `json:"in_call"`
+	Error        string `json:"error,omitempty"`
+	EvidencePath string `json:"evidence_path,omitempty"`
+	Now          string `json:"now,omitempty"`
 }
 
 type jsonCoverage struct {
@@ -77,8 +92,21 @@ type jsonFinding struct {
 	ScrubTypes     []string      `json:"scrub_types,omitempty"`
 	Witnesses      []jsonWitness `json:"witnesses,omitempty"`
 	Done           []string      `json:"done,omitempty"`
+	Failure        string        `json:"failure,omitempty"`
+	Advice         string        `json:"advice,omitempty"`
 	WaysOut        []jsonWayOut  `json:"ways_out,omitempty"`
 	EvidencePath   string        `json:"evidence_path,omitempty"`
+}
+
+type jsonPlan struct {
+	jsonMessage
+	FindingID     string       `json:"finding_id,omitempty"`
+	Trust         string       `json:"trust"`
+	Repairs       []string     `json:"repairs"`
+	Freed         []jsonExtent `json:"freed,omitempty"`
+	FreedBytes    uint64       `json:"freed_bytes"`
+	Restored      []jsonExtent `json:"restored,omitempty"`
+	RestoredBytes uint64       `json:"restored_bytes"`
 }
 
 type jsonExtent struct {
@@ -155,6 +183,8 @@ type jsonSummary struct {
 	MetadataScrubSeconds float64        `json:"metadata_scrub_seconds,omitempty"`
 	InodeScrubSeconds    float64        `json:"inode_scrub_seconds,omitempty"`
 	ConfirmSeconds       float64        `json:"confirm_seconds,omitempty"`
+
+	Interrupted []jsonInterruption `json:"interrupted,omitempty"`
 }
 
 // jsonInterval is the least time between two progress messages of a phase.
@@ -208,13 +238,15 @@ func (r *jsonReporter) event(e scrub.Event) {
 		r.finding(e.Finding)
 	case *scrub.RepairEvent:
 		r.repair(e)
+	case *scrub.PlanEvent:
+		r.plan(e.Plan)
 	}
 }
 
 func (r *jsonReporter) start(e *scrub.StartEvent) {
 	m := jsonStart{
 		jsonMessage: r.message("start"), Mode: e.Mode.String(), Autofsck: e.Autofsck,
-		Coverage: coverageJSON(e.Coverage),
+		Coverage: coverageJSON(e.Coverage), Interrupted: r.interruptions(e.Interrupted),
 	}
 	if !r.consistent {
 		m.RunID, m.Version, m.Device, m.UUID = e.RunID, version(), e.Device, e.UUID
@@ -254,9 +286,7 @@ func (r *jsonReporter) finding(f *scrub.Finding) {
 	if f.HasAG {
 		m.AGNo = agnoJSON(f.AGNo)
 	}
-	for _, e := range f.Extents {
-		m.Extents = append(m.Extents, jsonExtent{uint32(e.AGNo), uint32(e.StartBlock), e.BlockCount})
-	}
+	m.Extents = extentsJSON(f.Extents)
 	for _, file := range f.Files {
 		j := jsonFile{Inode: uint64(file.Ino), Generation: uint32(file.Gen), Path: file.Path}
 		if !utf8.ValidString(file.Path) {
@@ -270,10 +300,32 @@ func (r *jsonReporter) finding(f *scrub.Finding) {
 	for _, way := range f.WaysOut {
 		m.WaysOut = append(m.WaysOut, jsonWayOut(way))
 	}
+	if f.Failure != nil {
+		m.Failure = f.Failure.Error()
+	}
+	if f.Outcome == scrub.Failed {
+		m.Advice = adviseRepair(f.Failure)
+	}
 	if r.consistent {
 		m.FindingID, m.EvidencePath = "", ""
 	}
 	r.write(m)
+}
+
+func (r *jsonReporter) interruptions(list []scrub.Interruption) []jsonInterruption {
+	var out []jsonInterruption
+	for i := range list {
+		in := &list[i]
+		j := jsonInterruption{
+			What: in.What, Summary: in.Summary, Rebooted: in.Rebooted, InCall: in.InCall, Error: in.Error, Now: string(in.Now),
+		}
+		if !r.consistent && in.What != "" {
+			j.RunID, j.FindingID, j.EvidencePath = in.RunID, in.FindingID, in.EvidencePath
+			j.Began = in.Began.UTC().Format(time.RFC3339Nano)
+		}
+		out = append(out, j)
+	}
+	return out
 }
 
 func (r *jsonReporter) repair(e *scrub.RepairEvent) {
@@ -333,6 +385,7 @@ func (r *jsonReporter) end(s *scrub.Summary, status int, err error) {
 	}
 	m.Warnings, m.Optimizations, m.Optimized = s.Warnings, s.OptimizationsPossible, s.Optimized
 	m.Notes, m.UncheckedObjects, m.Repairs = s.Notes, s.Unchecked, s.Repairs
+	m.Interrupted = r.interruptions(s.Interrupted)
 	m.Inodes, m.Extents, m.AGs = s.Inodes, s.Extents, s.AGs
 	if !r.consistent {
 		m.RunID, m.Began = s.RunID, s.Began.UTC().Format(time.RFC3339Nano)
@@ -358,6 +411,27 @@ func coverageJSON(c scrub.Coverage) jsonCoverage {
 		j.NotChecked = append(j.NotChecked, jsonUncovered(u))
 	}
 	return j
+}
+
+// plan writes what a decision comes to, before it is confirmed.
+func (r *jsonReporter) plan(plan *scrub.Plan) {
+	m := jsonPlan{
+		jsonMessage: r.message("plan"), Trust: plan.Trust, Repairs: plan.Repairs,
+		Freed: extentsJSON(plan.Freed), FreedBytes: scrub.Blocks(plan.Freed) * uint64(plan.BlockBytes),
+		Restored: extentsJSON(plan.Restored), RestoredBytes: scrub.Blocks(plan.Restored) * uint64(plan.BlockBytes),
+	}
+	if !r.consistent {
+		m.FindingID = plan.Finding.ID
+	}
+	r.write(m)
+}
+
+func extentsJSON(extents []scrub.Extent) []jsonExtent {
+	var out []jsonExtent
+	for _, e := range extents {
+		out = append(out, jsonExtent{uint32(e.AGNo), uint32(e.StartBlock), e.BlockCount})
+	}
+	return out
 }
 
 func agnoJSON(agno ioctl.AGNumber) *uint32 {

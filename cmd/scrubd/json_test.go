@@ -140,7 +140,7 @@ func TestJSONFieldsAreDocumented(t *testing.T) {
 	require.NoError(t, err)
 	sections := map[string]any{
 		"start": jsonStart{}, "progress": jsonProgress{}, "finding": jsonFinding{}, "repair": jsonRepair{},
-		"summary": jsonSummary{}, "probe": probeReport{},
+		"plan": jsonPlan{}, "summary": jsonSummary{}, "probe": probeReport{},
 	}
 	for name, message := range sections {
 		_, section, found := strings.Cut(string(doc), "\n## `"+name+"`\n")

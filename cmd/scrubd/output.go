@@ -82,8 +82,11 @@ func oneLine(s string) string {
 }
 
 func (r *textReporter) event(e scrub.Event) {
-	if start, ok := e.(*scrub.StartEvent); ok {
-		r.start(start)
+	switch e := e.(type) {
+	case *scrub.StartEvent:
+		r.start(e)
+	case *scrub.PlanEvent:
+		r.plan(e.Plan)
 	}
 }
 
@@ -97,6 +100,49 @@ func (r *textReporter) start(e *scrub.StartEvent) {
 	r.line("%s: XFS on %s, mode %s%s", printable(r.t.MountPoint), printable(device), e.Mode,
 		autofsckNote(e.Autofsck))
 	r.coverage(e.Coverage)
+	for i := range e.Interrupted {
+		if i == shownNotes {
+			r.line("interrupted: and %d more; --json has them", len(e.Interrupted)-i)
+			break
+		}
+		r.line("interrupted: %s; judged anew", r.interruption(&e.Interrupted[i]))
+	}
+}
+
+// interruption says what an earlier run left behind.
+func (r *textReporter) interruption(in *scrub.Interruption) string {
+	if in.What == "" {
+		return "a record of an earlier run was cut off while it was written: a repair was about to begin, or had just ended"
+	}
+	who := "an earlier run"
+	if !r.consistent {
+		who = fmt.Sprintf("run %s of %s", in.RunID, in.Began.Local().Format(time.DateTime))
+	}
+	how := "was stopped"
+	if in.Rebooted {
+		how = "was ended by the end of the machine"
+	}
+	when := "after"
+	if in.InCall {
+		when = "during"
+	}
+	s := fmt.Sprintf("%s %s %s %q, before that was proven", who, how, when, in.What)
+	if in.Summary != "" {
+		s += fmt.Sprintf(" (%s)", in.Summary)
+	}
+	return s
+}
+
+// outlook says how the fault of an interrupted repair stands at the end.
+func outlook(in *scrub.Interruption) string {
+	what := in.What
+	if what == "" {
+		what = "a repair whose record was cut off"
+	}
+	if in.Now == "" {
+		return fmt.Sprintf("%s, interrupted earlier: its fault is not there any more", what)
+	}
+	return fmt.Sprintf("%s, interrupted earlier: see the finding above (%s)", what, in.Now)
 }
 
 // unset is the name of the autofsck property when there is none.
@@ -269,7 +315,7 @@ func (r *textReporter) todo(f *scrub.Finding) string {
 	case scrub.Unsettled:
 		return "run scrubd again when the filesystem is less busy"
 	case scrub.Failed:
-		return "unmount and run xfs_repair -n, then xfs_repair"
+		return adviseRepair(f.Failure)
 	case scrub.Held:
 		return "save what is dear, unmount, look at xfs_repair -n before xfs_repair"
 	default:
@@ -301,6 +347,13 @@ func (r *textReporter) notes(s *scrub.Summary) {
 			break
 		}
 		r.line("note: %s", note)
+	}
+	if s.Complete {
+		for i := range s.Interrupted {
+			if in := &s.Interrupted[i]; i < shownNotes && in.What != "" {
+				r.line("note: %s", outlook(in))
+			}
+		}
 	}
 	if s.Unchecked > 0 && len(s.Notes) == 0 {
 		r.line("note: %s could not be checked", plural(s.Unchecked, "object"))

@@ -43,7 +43,7 @@ person can decide.
 	root.SetOut(std.out)
 	root.SetErr(std.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRunCommand(std), newProbeCommand(std), newVersionCommand(std), newGenManCommand(std),
+	root.AddCommand(newRunCommand(std), newRepairCommand(std), newProbeCommand(std), newVersionCommand(std), newGenManCommand(std),
 		newTryThawedCommand())
 	return root
 }

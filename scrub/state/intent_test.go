@@ -291,7 +291,6 @@ func bmapOf(t *testing.T, fs *ioctl.FS, path string) []ioctl.BmapRecord {
 	return append([]ioctl.BmapRecord(nil), buf.Records()...)
 }
 
-
 func TestEncodeKeepsToItsSlot(t *testing.T) {
 	long := strings.Repeat("\x01", 3*slotSize)
 	r := &record{seq: 7, State: stateBegan, Intent: Intent{What: long, Summary: long, Error: long, EvidencePath: long, RunID: "r"}}

@@ -34,10 +34,10 @@ type IntentLog struct {
 	files   []*os.File // each of them holds every record
 	paths   []string
 	durable bool
-	slots [slotCount]*record
-	torn  []int // slots whose record is torn
-	seq   uint64
-	boot  string
+	slots   [slotCount]*record
+	torn    []int // slots whose record is torn
+	seq     uint64
+	boot    string
 }
 
 // OpenIntent is an intent of a run that goes on.

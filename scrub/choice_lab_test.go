@@ -1,0 +1,183 @@
+package scrub_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/scrubd/scrubd/internal/lab"
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub"
+)
+
+// choose makes a run that carries out a decision.
+func (r *rig) choose(o scrub.Options, id, trust string, confirm func(*scrub.Plan) error) (*scrub.Summary, error) {
+	r.t.Helper()
+	fs, err := ioctl.Open(r.fs.Dir())
+	require.NoError(r.t, err)
+	defer fs.Close()
+	o.StateDir = r.state
+	o.Choice = &scrub.Choice{FindingID: id, Trust: trust, Confirm: func(_ context.Context, plan *scrub.Plan) error {
+		return confirm(plan)
+	}}
+	sum, err := scrub.Run(r.t.Context(), fs, o)
+	for _, f := range sum.Findings {
+		r.t.Logf("finding %s %s %s row %d: %s; reason %q; done %v", f.ID, f.Outcome, f.AtFault, f.Row, f.Summary, f.Reason, f.Done)
+	}
+	r.t.Logf("choice %s %s: %v; exit status %d, notes %v", id, trust, err, sum.ExitStatus(), sum.Notes)
+	return sum, err
+}
+
+func agree(*scrub.Plan) error { return nil }
+
+// lostExtent is a copy of the base image on which a file has lost an extent
+// without a trace in its own counters, mounted.
+func lostExtent(t *testing.T, victims ...uint64) (*rig, []lab.Injected) {
+	t.Helper()
+	r := newRig(t)
+	var all []lab.Injected
+	for _, seed := range victims {
+		done, err := lab.InjectImage(r.image, lab.Fault{Class: lab.FaultForkLostNBlocks, Seed: seed})
+		require.NoError(t, err)
+		t.Log(done.Describe())
+		all = append(all, done)
+	}
+	r.mount()
+	return r, all
+}
+
+func (r *rig) held(n int) []*scrub.Finding {
+	r.t.Helper()
+	sum := r.run(scrub.Options{Mode: scrub.ModeCheck})
+	require.Len(r.t, sum.Findings, n)
+	for _, f := range sum.Findings {
+		require.Equal(r.t, scrub.Held, f.Outcome)
+	}
+	return sum.Findings
+}
+
+// TestLabChoice carries out each way out of a held finding on a copy of its own,
+// and refuses everything that is not exactly that.
+func TestLabChoice(t *testing.T) {
+	needSmall(t)
+	lab.InKernel(t, func(t *testing.T) {
+		t.Run("rmap", func(t *testing.T) {
+			r, _ := lostExtent(t, 1)
+			before := r.snapshot()
+			require.NotEmpty(t, lab.Diff(r.clean, before), "the fault costs data")
+			f := r.held(1)[0]
+			require.Len(t, f.WaysOut, 2)
+			for _, w := range f.WaysOut {
+				assert.Equal(t, "scrubd repair "+r.fs.Dir()+" --finding "+f.ID+" --trust "+w.Trust, w.Command)
+			}
+			assert.Equal(t, f.ID, r.held(1)[0].ID, "the same in the next run")
+
+			// Nothing is done for another finding, without a yes, or against a veto.
+			space := r.freeBlocks()
+			_, err := r.choose(scrub.Options{}, "00000000", scrub.TrustRmap, agree)
+			var refused *scrub.ChoiceError
+			require.ErrorAs(t, err, &refused)
+			assert.True(t, refused.Unknown)
+			_, err = r.choose(scrub.Options{}, f.ID, "kernel", agree)
+			require.ErrorAs(t, err, &refused)
+			var plan *scrub.Plan
+			sum, err := r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, func(p *scrub.Plan) error {
+				plan = p
+				return errors.New("not today")
+			})
+			require.NoError(t, err)
+			assert.Equal(t, 1, sum.ExitStatus())
+			assert.Contains(t, strings.Join(sum.Notes, ""), "not today")
+			require.NotNil(t, plan)
+			assert.Equal(t, f.Extents, plan.Restored)
+			assert.Empty(t, plan.Freed)
+			sum, err = r.choose(scrub.Options{BeforeRepair: func(context.Context, []string) error { return errors.New("veto") }},
+				f.ID, scrub.TrustRmap, agree)
+			require.NoError(t, err)
+			assert.Zero(t, sum.Repairs)
+			assert.NoDirExists(t, r.state)
+			require.NoError(t, r.fs.Remount())
+			assert.Empty(t, lab.Diff(before, r.snapshot()))
+			assert.Equal(t, space, r.freeBlocks())
+
+			// A state directory that takes nothing is an error, and no repair is run.
+			state := r.state
+			r.state = "/proc/scrubd"
+			sum, err = r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+			var unwritten *scrub.StateError
+			require.ErrorAs(t, err, &unwritten)
+			assert.Zero(t, sum.Repairs)
+			r.state = state
+
+			sum, err = r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+			require.NoError(t, err)
+			require.Len(t, sum.Findings, 1)
+			assert.Equal(t, scrub.Repaired, sum.Findings[0].Outcome)
+			assert.FileExists(t, filepath.Join(sum.Findings[0].EvidencePath, "evidence.json"))
+			assert.Zero(t, sum.ExitStatus())
+			require.NoError(t, r.fs.Remount())
+			assert.Empty(t, lab.Diff(r.clean, r.snapshot()), "the data is back")
+			_, err = r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+			require.ErrorAs(t, err, &refused, "there is nothing to decide any more")
+			assert.Empty(t, r.offline())
+		})
+		t.Run("fork", func(t *testing.T) {
+			r, _ := lostExtent(t, 1)
+			before, space := r.snapshot(), r.freeBlocks()
+			f := r.held(1)[0]
+			var plan *scrub.Plan
+			sum, err := r.choose(scrub.Options{}, f.ID, scrub.TrustFork, func(p *scrub.Plan) error { plan = p; return nil })
+			require.NoError(t, err)
+			require.Len(t, sum.Findings, 1)
+			assert.Equal(t, scrub.Repaired, sum.Findings[0].Outcome)
+			assert.Zero(t, sum.ExitStatus())
+			assert.Equal(t, f.Extents, plan.Freed)
+			require.NoError(t, r.fs.Remount())
+			assert.Empty(t, lab.Diff(before, r.snapshot()), "every file reads as it did before the decision")
+			assert.Equal(t, space+scrub.Blocks(plan.Freed), r.freeBlocks())
+			lost, err := os.Stat(filepath.Join(sum.Findings[0].EvidencePath, "blocks.img"))
+			require.NoError(t, err)
+			assert.Positive(t, lost.Size(), "a copy of what was given up")
+			assert.Zero(t, r.run(scrub.Options{}).ExitStatus())
+			assert.Empty(t, r.offline())
+		})
+		t.Run("two", func(t *testing.T) {
+			r, lost := lostExtent(t, 1, 2)
+			if lost[0].AGNo != lost[1].AGNo {
+				t.Fatalf("choose other seeds: AGs %d and %d", lost[0].AGNo, lost[1].AGNo)
+			}
+			found := r.held(2)
+			// To give up the one would free the other as well.
+			var refused *scrub.ChoiceError
+			_, err := r.choose(scrub.Options{}, found[0].ID, scrub.TrustFork, agree)
+			require.ErrorAs(t, err, &refused)
+			other := found[1].Extents[0]
+			assert.Contains(t, err.Error(), "of AG 0 are in dispute")
+			_ = other
+			for i, f := range found {
+				_, err := r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+				require.NoError(t, err, "restore %d", i)
+			}
+			require.NoError(t, r.fs.Remount())
+			assert.Empty(t, lab.Diff(r.clean, r.snapshot()))
+			assert.Empty(t, r.run(scrub.Options{}).Findings)
+		})
+		t.Run("changed", func(t *testing.T) {
+			r, _ := lostExtent(t, 1)
+			f := r.held(1)[0]
+			require.NotEmpty(t, f.Files[0].Path)
+			require.NoError(t, os.Remove(r.fs.Path(f.Files[0].Path)))
+			require.NoError(t, r.fs.Sync())
+			_, err := r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+			var refused *scrub.ChoiceError
+			require.ErrorAs(t, err, &refused)
+		})
+	}, lab.WithTimeout(170*time.Second), lab.WithMem(2500))
+}
