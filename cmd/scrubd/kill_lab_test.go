@@ -173,7 +173,7 @@ func (k *killer) round(i int, rng *rand.Rand) {
 	assert.Empty(t, harmedFiles(loadSnapshot(t, k.image), after), what)
 	require.NoError(t, fs.Unmount())
 	out, err := lab.SidCommand(t.Context(), "xfs_repair", "-n", image).CombinedOutput()
-	assert.NoError(t, err, "%s\n%s", out, what)
+	require.NoError(t, err, "%s\n%s", out, what)
 }
 
 // harmedFiles lists what reads otherwise than in the clean image. The root
@@ -312,7 +312,7 @@ umount /run/mnt; exit $status`, image, k.scrubd, stateDir)
 		}
 		assert.Empty(t, readIntents(stateDir), what)
 		out, err := exec.Command("xfs_repair", "-n", image).CombinedOutput()
-		assert.NoError(t, err, "%s\n%s", out, what)
+		require.NoError(t, err, "%s\n%s", out, what)
 		again, err := lab.OpenLoopFS(image, filepath.Join(round, "mnt"))
 		require.NoError(t, err)
 		require.NoError(t, again.Mount())

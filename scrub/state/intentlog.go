@@ -139,7 +139,7 @@ func (l *IntentLog) load(file *os.File) error {
 
 func (l *IntentLog) interrupted() *Interrupted {
 	var open []*record
-	for _, r := range l.slots {
+	for _, r := range &l.slots {
 		if r != nil && r.open() {
 			open = append(open, r)
 		}
@@ -231,7 +231,7 @@ func (l *IntentLog) Begin(in *Intent) (*OpenIntent, error) {
 // the oldest whose call has come back.
 func (l *IntentLog) free() int {
 	best := -1
-	for i, r := range l.slots {
+	for i, r := range &l.slots {
 		switch {
 		case r == nil && !slices.Contains(l.torn, i), r != nil && !r.open():
 			return i
@@ -282,7 +282,7 @@ func (o *OpenIntent) Ended(failed error) error {
 func (l *IntentLog) CloseAll() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, r := range l.slots {
+	for i, r := range &l.slots {
 		if r == nil || !r.open() {
 			continue
 		}
