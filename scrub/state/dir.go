@@ -186,7 +186,11 @@ func makeAll(path string) error {
 		if err := makeAll(filepath.Dir(path)); err != nil {
 			return err
 		}
-		return makeAll(path)
+		// Once more, and no further: /proc says the same of a parent that is there.
+		if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return syncDir(filepath.Dir(path))
 	}
 	return err
 }

@@ -71,6 +71,11 @@ func TestOpenMakesPrivateDirectories(t *testing.T) {
 	require.NoError(t, again.Close())
 }
 
+func TestOpenWhereNothingCanBeMade(t *testing.T) {
+	_, err := Open("/proc/scrubd", fakeFS(t))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
 func TestOpenUsesTheStandardPlace(t *testing.T) {
 	p := places{filepath.Join(t.TempDir(), "lib"), filepath.Join(t.TempDir(), "run")}
 	d, err := p.open("", fakeFS(t))
