@@ -90,9 +90,10 @@ test-lab: deps ## Tests in the lab kernel, which has online scrub and repair
 campaign: build lab ## Damage N filesystems at random (SEED, KIND); what scrubd and xfs_scrub make of them (docs/campaign.md)
 	@$(LABCTL) campaign --n $(N) --seed $(SEED) --kind $(KIND) $(if $(filter no,$(PEER)),--no-peer) \
 		--scrubd $(SCRUBD) --results bin/campaign-$(KIND)-$(SEED).jsonl
+
 .PHONY: killtest
-killtest: deps lab ## Kill N=50 repairing runs in the lab at moments that SEED draws, and every fifth with its machine
-	SCRUBD_TEST=lab,root SCRUBD_TEST_KILLS=$(or $(N),50) SCRUBD_TEST_SEED=$(or $(SEED),1) \
+killtest: deps lab ## Kill N repairing runs in the lab at moments that SEED draws, and every fifth with its machine
+	SCRUBD_TEST=lab,root SCRUBD_TEST_KILLS=$(N) SCRUBD_TEST_SEED=$(SEED) \
 		$(GO) test -count=1 -timeout 240m -v -run '^(TestKilledRunsInLab|TestPowerLossInLab)$$' ./cmd/scrubd
 
 .PHONY: bench

@@ -122,6 +122,9 @@ func (r *run) stepChoice(ctx context.Context, p *pass, before **forks) (done boo
 		r.giveUp(due, err)
 		return true, nil //nolint:nilerr // the run says why at its end
 	}
+	if again, err := r.overtaken(ctx, p); err != nil || again {
+		return false, err
+	}
 	*before = p.takeForks(due)
 	r.choice.done = true
 	return false, r.repair(ctx, due, saved)

@@ -8,7 +8,7 @@ import (
 )
 
 // Event is one of [*StartEvent], [*ProgressEvent], [*FindingEvent],
-// [*RepairEvent], [*PlanEvent]; they reach [Options].Events one at a time, in order.
+// [*RepairEvent], [*PlanEvent], [*WaitEvent]; they reach [Options].Events one at a time, in order.
 // The end of a run is the [Summary] that [Run] returns.
 type Event interface{ event() }
 
@@ -84,6 +84,14 @@ type RepairEvent struct {
 // PlanEvent tells what a [Choice] comes to, before it is to be confirmed.
 type PlanEvent struct{ Plan *Plan }
 
+// WaitEvent tells that the run waits for other programs that scrub or repair the
+// filesystem.
+type WaitEvent struct {
+	Who      []string
+	Patience time.Duration
+}
+
+func (*WaitEvent) event()     {}
 func (*PlanEvent) event()     {}
 func (*StartEvent) event()    {}
 func (*ProgressEvent) event() {}

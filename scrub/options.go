@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 )
@@ -72,6 +73,11 @@ type Options struct {
 	// Choice makes it a run that carries out one decision of a person, and no
 	// other repair. Mode and the autofsck property do not bind it.
 	Choice *Choice
+	// Others, when set, names other programs that scrub or repair this filesystem
+	// now. A run stands back for them before each pass, for Patience at most (0:
+	// ten minutes).
+	Others   func(ctx context.Context) []string
+	Patience time.Duration
 	// Events receives every event, one at a time; nil drops them.
 	Events func(Event)
 	// Log receives what an operator may want to know and a report does not

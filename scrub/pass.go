@@ -46,6 +46,8 @@ type pass struct {
 	hidden           map[ioctl.Ino]ioctl.AGNumber // inodes that a bad inobt hides, some of them
 	ownerIn          map[ownerGroup]bool          // AGs that disputed inodes have records in
 
+	marks map[ioctl.AGNumber]ioctl.AGHealth // what the kernel had marked at its end
+
 	fsmapBuf, freeBuf *ioctl.FSMapBuffer
 }
 

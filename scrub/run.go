@@ -77,6 +77,7 @@ type run struct {
 	intents  *state.IntentLog // nil before
 	stateErr error            // why nothing more is repaired
 	choice   choice           // of Options.Choice
+	repeated int              // passes made again because somebody else repaired something
 
 	scrubErrors, unlisted uint64 // of the last pass
 }
@@ -207,9 +208,22 @@ func (r *run) all(ctx context.Context) error {
 	var before *forks
 	defer func() { before.close() }()
 	for n := 1; ; n++ {
+		if _, err := r.standBack(ctx); err != nil {
+			return err
+		}
 		p, err := r.check(ctx, n)
 		if err != nil {
 			return err
+		}
+		p.noteMarks()
+		again, err := r.disturbed(ctx, p)
+		if err != nil || again {
+			p.close()
+			if err != nil {
+				return err
+			}
+			n--
+			continue
 		}
 		done, err := r.step(ctx, p, &before)
 		p.close()
@@ -256,6 +270,9 @@ func (r *run) step(ctx context.Context, p *pass, before **forks) (done bool, err
 	if err != nil {
 		r.giveUp(due, err)
 		return true, nil //nolint:nilerr // without evidence nothing is repaired, and the run says why at its end
+	}
+	if again, err := r.overtaken(ctx, p); err != nil || again {
+		return false, err
 	}
 	*before = p.takeForks(due)
 	return false, r.repair(ctx, due, saved)

@@ -159,6 +159,12 @@ var adviceBook = []advice{
 			"save what is dear, unmount, and look at what xfs_repair -n says"),
 	},
 	{
+		problem: scrub.ErrForeign.Error(),
+		matches: func(err error) bool { return errors.Is(err, scrub.ErrForeign) },
+		todo: just("two that repair at once undo each other's work; run scrubd again when the other one is done, " +
+			"or give it longer with --wait"),
+	},
+	{
 		problem: "cannot be carried out",
 		matches: isA[*scrub.ChoiceError],
 		todo: just("nothing was done; scrubd run --now -n PATH shows the findings as they are now, their IDs, and what can be decided; " +

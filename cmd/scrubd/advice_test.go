@@ -130,6 +130,10 @@ var adviceCases = []struct {
 		"metadata is corrupt", "xfs_repair -n",
 	},
 	{
+		"xfs_scrub at work", &scrub.ForeignError{Path: "/data", Who: []string{"xfs_scrub, process 7"}, Waited: 600e9},
+		"/data: another program scrubs or repairs this filesystem (xfs_scrub, process 7), and still does after 10m0s", "--wait",
+	},
+	{
 		"a decision about what is gone", &scrub.ChoiceError{FindingID: "1a2b", Trust: "rmap", Unknown: true, Whys: []string{"there is no such finding now"}},
 		"trusting the rmap in finding 1a2b cannot be carried out: there is no such finding now", "scrubd run --now -n PATH",
 	},

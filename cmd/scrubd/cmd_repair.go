@@ -71,6 +71,7 @@ corruption, 1.`,
 	flags.StringVar(&o.spillDir, "spill-dir", "", "keep records that memory has no room for in `DIR`, on another filesystem")
 	flags.StringVar(&o.beforeRepair, "before-repair", "",
 		"run the shell command `CMD` before the repair, with the plan on its standard input; any status but 0 is a veto")
+	addPatienceFlag(flags, &o.patience)
 	flags.BoolVar(&o.json, "json", false, "report one JSON object a line (see docs/json.md)")
 	flags.BoolVar(&o.noProgress, "no-progress", false, "show no progress (SIGUSR1 still does)")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say more on standard error")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -30,6 +31,7 @@ type runOptions struct {
 	json, noProgress        bool
 	verbose                 bool
 	choice                  *scrub.Choice // of scrubd repair
+	patience                time.Duration
 
 	mounts mountTable
 	open   func(path string) (*ioctl.FS, error)
@@ -61,9 +63,16 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.beforeRepair, "before-repair", "",
 		"run the shell command `CMD` before the first repair, with the plan on its standard input; "+
 			"any status but 0 is a veto")
+	addPatienceFlag(flags, &o.patience)
 	flags.BoolVar(&o.json, "json", false, "report one JSON object a line (see docs/json.md)")
 	flags.BoolVar(&o.noProgress, "no-progress", false, "show no progress (SIGUSR1 still does)")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say more on standard error")
+}
+
+// addPatienceFlag adds what a run and a repair have in common for standing back.
+func addPatienceFlag(flags *pflag.FlagSet, patience *time.Duration) {
+	flags.DurationVar(patience, "wait", 10*time.Minute,
+		"wait that long for xfs_scrub and the like to be done with the filesystem")
 }
 
 func newRunCommand(std streams) *cobra.Command {
@@ -259,6 +268,8 @@ func (o *runOptions) scrubOptions(t *target, term *terminal) scrub.Options {
 		NoLive:         o.noLive,
 		Require:        o.require,
 		Choice:         o.choice,
+		Others:         others(t),
+		Patience:       o.patience,
 		Log:            newLogger(term, o.verbose),
 	}
 	if t.ReadOnly {

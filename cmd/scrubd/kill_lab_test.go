@@ -57,14 +57,14 @@ const (
 var killNames = [killKinds]string{"anywhere", "in the call", "unproven"}
 
 // killsPerBoot bounds what one kernel goes through.
-const killsPerBoot = 5
+const killsPerBoot = 10
 
 // A repairing run that is killed at any moment harms nothing: the next run says
 // what was going on, and leaves the filesystem clean and every file as it was.
 func TestKilledRunsInLab(t *testing.T) {
 	n, seed := killEnv(t, envKills, 3), killEnv(t, envKillSeed, 7)
 	image := labImage(t, lab.MkfsOptions{Args: []string{"-d", "agcount=2", "-m", "rmapbt=1,reflink=1"}}, func(fs *lab.LoopFS) {
-		require.NoError(t, lab.Sample(fs.Dir(), lab.SampleSpec{Files: 20}))
+		require.NoError(t, lab.Sample(fs.Dir(), lab.SampleSpec{Files: 10}))
 		saveSnapshot(t, fs)
 	})
 	for from := 0; from < n; from += killsPerBoot {
@@ -276,7 +276,7 @@ func TestPowerLossInLab(t *testing.T) {
 	n, seed := (killEnv(t, envKills, 1)+4)/5, killEnv(t, envKillSeed, 7)
 	dir := t.TempDir()
 	fs := lab.NewLoopFS(t, lab.MkfsOptions{Args: []string{"-d", "agcount=2", "-m", "rmapbt=1,reflink=1"}})
-	require.NoError(t, lab.Sample(fs.Dir(), lab.SampleSpec{Files: 20}))
+	require.NoError(t, lab.Sample(fs.Dir(), lab.SampleSpec{Files: 10}))
 	saveSnapshot(t, fs)
 	require.NoError(t, fs.Unmount())
 	k := &killer{t: t, image: fs.Image(), scrubd: program(t)}

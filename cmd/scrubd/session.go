@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,6 +43,8 @@ func (s *session) event(e scrub.Event) {
 		s.start = e
 	case *scrub.FindingEvent:
 		s.keep(e.Finding)
+	case *scrub.WaitEvent:
+		s.prog.say("%s: waiting for %s, %s at most", s.prog.path, strings.Join(e.Who, ", "), e.Patience)
 	}
 	s.rep.event(e)
 	s.prog.event(e)
