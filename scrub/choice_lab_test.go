@@ -181,3 +181,39 @@ func TestLabChoice(t *testing.T) {
 		})
 	}, lab.WithTimeout(170*time.Second), lab.WithMem(2500))
 }
+
+// TestLabForeignRepair: what a pass read before somebody else repaired something
+// does not count. It is made again, and given up when that never ends.
+func TestLabForeignRepair(t *testing.T) {
+	needSmall(t)
+	lab.InKernel(t, func(t *testing.T) {
+		r := newRig(t)
+		r.mount()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for ctx.Err() == nil {
+				// Another process: our own threads are not foreign.
+				_ = lab.SidCommand(ctx, "xfs_io", "-x", "-c", "repair -R refcountbt 0", r.fs.Dir()).Run()
+			}
+		}()
+		fs, err := ioctl.Open(r.fs.Dir())
+		require.NoError(t, err)
+		defer fs.Close()
+		sum, err := scrub.Run(t.Context(), fs, scrub.Options{StateDir: r.state})
+		cancel()
+		<-ended
+		require.ErrorIs(t, err, scrub.ErrForeign)
+		require.ErrorContains(t, err, "AG 0")
+		assert.Empty(t, sum.Findings)
+		assert.Zero(t, sum.Repairs)
+		assert.Equal(t, 4, sum.ExitStatus())
+
+		again := r.run(scrub.Options{})
+		assert.Empty(t, again.Findings)
+		assert.Zero(t, again.ExitStatus())
+		assert.Empty(t, lab.Diff(r.clean, r.snapshot()))
+	}, lab.WithMem(1500), lab.WithTimeout(170*time.Second))
+}
