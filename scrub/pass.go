@@ -177,7 +177,7 @@ func (p *pass) readSick(g *group) error {
 }
 
 func (p *pass) scrubGroup(ctx context.Context, g *group, t ioctl.ScrubType) error {
-	res, err := p.r.kern.One(ctx, kernel.Object{Type: t, AGNo: g.agno})
+	res, err := p.scrubObject(ctx, kernel.Object{Type: t, AGNo: g.agno})
 	if err != nil {
 		return err
 	}
