@@ -15,6 +15,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == tryThawed {
 		main()
 	}
+	if os.Getenv(writerEnv) != "" {
+		helpMeasure()
+	}
 	testscript.Main(m, map[string]func(){"scrubd": main})
 }
 
