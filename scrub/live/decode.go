@@ -3,7 +3,6 @@ package live
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -80,22 +79,21 @@ type decoder struct {
 	byID      map[uint64]*layout
 }
 
-// newDecoder reads the descriptions of sources below dir, an events directory.
+func newDecoder() *decoder { return &decoder{byID: make(map[uint64]*layout)} }
+
+// read learns events by their descriptions below dir, an events directory.
 // Errors: [fs.ErrNotExist] where the kernel does not have one of them.
-func newDecoder(dir string, sources ...[]source) (*decoder, error) {
-	d := &decoder{byID: make(map[uint64]*layout)}
-	for _, list := range sources {
-		for _, s := range list {
-			text, err := os.ReadFile(filepath.Join(dir, s.path, "format"))
-			if err != nil {
-				return nil, fmt.Errorf("read how %s is described: %w", s.path, err)
-			}
-			if err := d.add(s, string(text)); err != nil {
-				return nil, fmt.Errorf("understand how %s is described: %w", s.path, err)
-			}
+func (d *decoder) read(dir string, sources []source) error {
+	for _, s := range sources {
+		text, err := os.ReadFile(filepath.Join(dir, s.path, "format"))
+		if err != nil {
+			return fmt.Errorf("read how %s is described: %w", s.path, err)
+		}
+		if err := d.add(s, string(text)); err != nil {
+			return fmt.Errorf("understand how %s is described: %w", s.path, err)
 		}
 	}
-	return d, nil
+	return nil
 }
 
 // add learns one event.
@@ -207,6 +205,3 @@ func packOffset(offset, flags uint64) uint64 {
 	}
 	return shadow.PackOffset(offset, f)
 }
-
-// isMissing tells whether a kernel does not have an event.
-func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -204,7 +204,7 @@ func t0(f *testing.F) require.TestingT { return f }
 // testDecoder knows mapDone under three numbers, one for each operation, and
 // the others with fields of their own.
 func testDecoder(t require.TestingT) *decoder {
-	d := &decoder{byID: make(map[uint64]*layout)}
+	d := newDecoder()
 	for i, s := range changeSources {
 		require.NoError(t, d.add(s, renumber(mapDone, 517+i)))
 	}

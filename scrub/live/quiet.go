@@ -54,7 +54,8 @@ func (s *Stream) noteIntent(e *event) {
 // first one missed, because its thread stood between telling and counting,
 // would show there as given back without having been announced.
 //
-// Errors: drain's and observe's; those of the stream.
+// Errors: drain's and observe's; those of the stream; [ErrNoTracing] where the
+// kernel does not count intents.
 func (s *Stream) Quiet(ctx context.Context, agno ioctl.AGNumber, drain func(context.Context, ioctl.AGNumber) error, observe func() error) (bool, error) {
 	w, err := s.watch(agno)
 	if err != nil {

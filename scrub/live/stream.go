@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -80,12 +81,12 @@ const batchLen = 512
 // 32 MiB of kernel memory. Needs: tracefs, and the right to make an instance
 // in it.
 // Errors: [ErrNoTracing], whatever the reason.
-func Start(fs *ioctl.FS, o Options) (*Stream, error) {
-	dev := fs.Device()
+func Start(x *ioctl.FS, o Options) (*Stream, error) {
+	dev := x.Device()
 	s := &Stream{
 		dev:     uint64(unix.Major(dev))<<20 | uint64(unix.Minor(dev)),
 		opts:    o,
-		agno:    func() uint32 { return fs.Geometry().AGCount },
+		agno:    func() uint32 { return x.Geometry().AGCount },
 		native:  seesTracedPIDs(),
 		watches: make(map[*watch]bool),
 		batch:   make([]Change, 0, batchLen),
@@ -113,8 +114,8 @@ func Start(fs *ioctl.FS, o Options) (*Stream, error) {
 
 // Probe tells whether a stream of a filesystem can be had, by trying.
 // Errors: [ErrNoTracing].
-func Probe(fs *ioctl.FS) error {
-	s, err := Start(fs, Options{Feed: nobody{}, BufferKiB: 8})
+func Probe(x *ioctl.FS) error {
+	s, err := Start(x, Options{Feed: nobody{}, BufferKiB: 8})
 	if err != nil {
 		return err
 	}
@@ -137,16 +138,7 @@ func (s *Stream) setUp() error {
 	if s.pages, err = parsePageFormat(string(text)); err != nil {
 		return fmt.Errorf("understand how pages are described: %w", err)
 	}
-	on := []source(nil)
-	known := [][]source{intentSources}
-	if s.opts.Feed != nil {
-		on, known = append(on, changeSources...), append(known, changeSources)
-	}
-	if s.dec, err = newDecoder(s.inst.events, append(known, scrubSources)...); err == nil {
-		on = append(on, scrubSources...)
-	} else if isMissing(err) { // a kernel without scrub has no repairs either
-		s.dec, err = newDecoder(s.inst.events, known...)
-	}
+	on, err := s.learn()
 	if err != nil {
 		return err
 	}
@@ -177,6 +169,30 @@ func (s *Stream) setUp() error {
 		}
 	}
 	return nil
+}
+
+// learn reads how the events are described, and returns those that are wanted
+// from the beginning. A kernel that is built without scrub has no repairs, and
+// does not count intents.
+func (s *Stream) learn() (on []source, err error) {
+	s.dec = newDecoder()
+	for _, events := range []struct {
+		sources        []source
+		wanted, needed bool
+	}{
+		{changeSources, s.opts.Feed != nil, true},
+		{scrubSources, true, false},
+		{intentSources, false, false},
+	} {
+		err := s.dec.read(s.inst.events, events.sources)
+		switch {
+		case err != nil && (events.needed || !errors.Is(err, fs.ErrNotExist)):
+			return nil, err
+		case err == nil && events.wanted:
+			on = append(on, events.sources...)
+		}
+	}
+	return on, nil
 }
 
 // Sync returns when everything that was done before it was called has been

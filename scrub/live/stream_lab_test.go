@@ -383,10 +383,9 @@ func loss(t *testing.T, fs *lab.LoopFS, x *ioctl.FS) {
 	w := newTwin()
 	s := startStream(t, x, Options{Feed: w, BufferKiB: 8})
 	s.mu.Lock() // nobody reads meanwhile
-	err := write(fs.Path("loss"), 9, 150)
+	err := errors.Join(write(fs.Path("loss"), 9, 150), fs.Sync())
 	s.mu.Unlock()
 	require.NoError(t, err)
-	require.NoError(t, fs.Sync())
 	require.NoError(t, s.Sync(t.Context()))
 	assert.Positive(t, w.lost)
 	assert.Positive(t, s.Stats().Losses)
