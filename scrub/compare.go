@@ -59,7 +59,18 @@ func (p *pass) compareClaims(ctx context.Context, g *group) error {
 			return err
 		}
 	}
-	kernel := predictable(witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf))
+	kernel := witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf)
+	if p.r.fs.Geometry().Has(ioctl.FlagReflink) {
+		refs, err := p.trees.Refcounts(ctx, g.agno)
+		if err != nil {
+			return err
+		}
+		if err := p.compareShared(g, refs); err != nil {
+			return err
+		}
+		kernel = p.checkMarks(g, witness.RecordView(ctx, p.r.fs, g.agno, p.fsmapBuf), refs.Shared())
+	}
+	kernel = predictable(kernel)
 	for d, err := range shadow.Diff(tree.Batches(), kernel) {
 		if err != nil {
 			return err

@@ -412,6 +412,11 @@ func (p *pass) findUnsettled() {
 				f.Extents = append(f.Extents, Extent{g.agno, ioctl.AGBlock(s.Start), s.Count})
 			}
 		}
+		if extents, why := unsettledShared(g); len(extents) > 0 {
+			n += len(extents)
+			f.Reason = why
+			f.Extents = append(f.Extents, extents...)
+		}
 		if n == 0 {
 			continue
 		}

@@ -40,8 +40,9 @@ type pass struct {
 	xfails   uint64                        // scrubs of inodes that could not compare everything
 	// badInodesLeftOut counts inodes that inodeBad had no room for.
 	badInodesLeftOut uint64
-	fsBad            []kernel.Result // scrubs of the filesystem and of rtgroups
-	rmapBad          []*dispute      // confirmed disputes between forks and rmapbts
+	fsBad            []kernel.Result       // scrubs of the filesystem and of rtgroups
+	rmapBad          []*dispute            // confirmed disputes between forks and rmapbts
+	shared           []verdict.SharedPiece // confirmed between forks and refcountbts
 	findings         []*finding
 	hidden           map[ioctl.Ino]ioctl.AGNumber // inodes that a bad inobt hides, some of them
 	ownerIn          map[ownerGroup]bool          // AGs that disputed inodes have records in
@@ -58,6 +59,7 @@ type group struct {
 	sick          ioctl.AGHealth
 	candidates    []*confirm.Candidate
 	space         []*confirm.SpaceCandidate
+	shared        []*confirm.SharedCandidate
 	spaceCompared bool
 	suspect       bool   // the rmapbt is what all other metadata of the AG speaks against
 	hidden        uint64 // blocks of inodes that a bad inobt hides
@@ -302,15 +304,20 @@ func (p *pass) settle(ctx context.Context) error {
 	began := time.Now()
 	var cands []*confirm.Candidate
 	var space []*confirm.SpaceCandidate
+	var shared []*confirm.SharedCandidate
 	for i := range p.groups {
 		cands = append(cands, p.groups[i].candidates...)
 		space = append(space, p.groups[i].space...)
+		shared = append(shared, p.groups[i].shared...)
 	}
 	if err := p.settler.Settle(ctx, cands); err != nil {
 		return fmt.Errorf("confirm differences: %w", err)
 	}
 	if err := p.settler.SettleSpace(ctx, space); err != nil {
 		return fmt.Errorf("confirm free space: %w", err)
+	}
+	if err := p.settler.SettleShared(ctx, shared); err != nil {
+		return fmt.Errorf("confirm shared blocks: %w", err)
 	}
 	if err := p.proveLeaks(ctx, space); err != nil {
 		return fmt.Errorf("confirm lost space: %w", err)
@@ -319,6 +326,10 @@ func (p *pass) settle(ctx context.Context) error {
 		g := &p.groups[i]
 		p.r.sum.Dropped += dropped(&g.candidates, func(c *confirm.Candidate) bool { return c.Status == confirm.Dropped })
 		p.r.sum.Dropped += dropped(&g.space, func(c *confirm.SpaceCandidate) bool { return c.Status == confirm.Dropped })
+		p.r.sum.Dropped += dropped(&g.shared, func(c *confirm.SharedCandidate) bool { return c.Status == confirm.Dropped })
+	}
+	if err := p.sharedPieces(ctx); err != nil {
+		return err
 	}
 	p.r.sum.ConfirmSeconds += time.Since(began).Seconds()
 	return nil

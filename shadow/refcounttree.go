@@ -100,6 +100,9 @@ func (t *RefcountTree) Len() int64 { return t.t.Len() }
 // Bytes returns the size of the blocks in use.
 func (t *RefcountTree) Bytes() int64 { return t.t.Bytes() }
 
+// Trim gives free pages back; see [btree.Tree.Trim].
+func (t *RefcountTree) Trim() { t.t.Trim() }
+
 // Seal writes checksums; see [btree.Tree.Seal].
 func (t *RefcountTree) Seal() error { return t.t.Seal() }
 

@@ -35,6 +35,8 @@ type group struct {
 	claims     *xfile.Array[shadow.Rmap] // nil once the tree alone has them
 	rmaps      *shadow.RmapTree          // nil while it is not loaded
 	lot        *lot
+	refs       *shadow.RefcountTree // nil until it is asked for
+	refLot     *lot
 	duplicates []shadow.Rmap
 	lastUse    uint64
 }
@@ -90,7 +92,7 @@ func (s *Set) Rmaps(ctx context.Context, agno ioctl.AGNumber) (*shadow.RmapTree,
 		if err == nil {
 			return g.rmaps, nil
 		}
-		if !errors.Is(err, xfile.ErrBudget) || !s.evict() {
+		if !s.short(err) || !s.evict(g) {
 			return nil, fmt.Errorf("load the shadow of AG %d: %w", agno, err)
 		}
 	}
@@ -127,21 +129,25 @@ func (s *Set) load(ctx context.Context, agno ioctl.AGNumber) error {
 	return err
 }
 
-// evict drops the tree that was used longest ago of those whose array is still
-// there, and tells whether there was one.
-func (s *Set) evict() bool {
+// short tells whether an error may be helped by an evict.
+func (s *Set) short(err error) bool { return errors.Is(err, xfile.ErrBudget) }
+
+// evict drops the trees of the group, other than keep, that was used longest ago
+// of those whose array is still there, and tells whether there was one.
+func (s *Set) evict(keep *group) bool {
 	var oldest *group
 	for i := range s.groups {
 		g := &s.groups[i]
-		if g.rmaps != nil && g.claims != nil && (oldest == nil || g.lastUse < oldest.lastUse) {
+		if g != keep && g.rmaps != nil && g.claims != nil && (oldest == nil || g.lastUse < oldest.lastUse) {
 			oldest = g
 		}
 	}
 	if oldest == nil {
 		return false
 	}
-	_ = oldest.lot.close() // what cannot be punched stays charged; the load fails then
-	oldest.rmaps, oldest.lot = nil, nil
+	// What cannot be punched stays charged; the load fails then.
+	_ = errors.Join(oldest.lot.close(), oldest.refLot.close())
+	oldest.rmaps, oldest.lot, oldest.refs, oldest.refLot = nil, nil, nil, nil
 	return true
 }
 
@@ -150,6 +156,9 @@ func (s *Set) Bytes() int64 {
 	var n int64
 	for i := range s.groups {
 		if t := s.groups[i].rmaps; t != nil {
+			n += t.Bytes()
+		}
+		if t := s.groups[i].refs; t != nil {
 			n += t.Bytes()
 		}
 	}

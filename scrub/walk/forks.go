@@ -141,6 +141,11 @@ func (w *worker) claimRecords(ino ioctl.Ino, flags uint64, recs []ioctl.BmapReco
 		if r.Flags&ioctl.BmapPrealloc != 0 {
 			f |= shadow.OffsetUnwritten
 		}
+		if r.Flags&ioctl.BmapShared != 0 {
+			if err := w.addShared(e); err != nil {
+				return err
+			}
+		}
 		if err := w.claims.claim(&w.space, e, uint64(ino), f); err != nil {
 			return fmt.Errorf("keep claims of inode %d: %w", ino, err)
 		}

@@ -111,6 +111,9 @@ type Result struct {
 	// BULKSTAT says nothing: waiting for inodegc, quota, realtime metadata, or
 	// private to a repair. Not a finding, only a reason to skip the owner.
 	Silent *xfile.Array[ioctl.Ino]
+	// Shared has what GETBMAPX called shared, sorted by AGNo and Start. Blocks
+	// come once for each inode that has them. Empty without reflink.
+	Shared *xfile.Array[Shared]
 
 	Sick      []SickInode // at most ListCap
 	SickTotal uint64
@@ -154,6 +157,9 @@ func (r *Result) Close() error {
 	}
 	if r.Silent != nil {
 		errs = append(errs, r.Silent.Close())
+	}
+	if r.Shared != nil {
+		errs = append(errs, r.Shared.Close())
 	}
 	return errors.Join(errs...)
 }

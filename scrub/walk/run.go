@@ -81,7 +81,10 @@ func (s *shared) makeArrays() error {
 	if s.res.Opaque, err = xfile.NewArray[Opaque](opts("opaque inodes")); err != nil {
 		return err
 	}
-	s.res.Silent, err = xfile.NewArray[ioctl.Ino](opts("silent inodes"))
+	if s.res.Silent, err = xfile.NewArray[ioctl.Ino](opts("silent inodes")); err != nil {
+		return err
+	}
+	s.res.Shared, err = xfile.NewArray[Shared](opts("shared blocks"))
 	return err
 }
 
@@ -135,6 +138,10 @@ func (s *shared) sort(ctx context.Context) error {
 			if err := a.SortKeyed(ctx, startBlock, shadow.Compare); err != nil {
 				return err
 			}
+		}
+		place := func(m *Shared) uint64 { return uint64(m.AGNo)<<32 | uint64(m.Start) }
+		if err := s.res.Shared.SortKeyed(ctx, place, func(_, _ *Shared) int { return 0 }); err != nil {
+			return err
 		}
 		key := func(o *Opaque) uint64 { return uint64(o.Ino) }
 		if err := s.res.Opaque.SortKeyed(ctx, key, func(_, _ *Opaque) int { return 0 }); err != nil {

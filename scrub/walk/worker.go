@@ -26,6 +26,7 @@ type worker struct {
 	chunkBatch []Chunk
 	opaque     []Opaque
 	silent     []ioctl.Ino
+	marks      []Shared
 
 	count     counters
 	published counters
@@ -51,6 +52,7 @@ func (s *shared) newWorker(ctx context.Context, workers int) *worker {
 		chunkBatch: make([]Chunk, 0, takeChunks),
 		opaque:     make([]Opaque, 0, rareBatch),
 		silent:     make([]ioctl.Ino, 0, rareBatch),
+		marks:      make([]Shared, 0, sharedBatch),
 	}
 }
 
@@ -79,6 +81,9 @@ func (w *worker) run(ctx context.Context) error {
 	w.publish()
 	w.addTotals()
 	if err := w.claims.flush(); err != nil {
+		return err
+	}
+	if err := w.flushShared(); err != nil {
 		return err
 	}
 	return w.flushRare()

@@ -22,22 +22,35 @@ import (
 // ctx's. An error is the last thing that comes, with no records.
 // Source: man 2 ioctl_getfsmap.
 func RmapView(ctx context.Context, fs *ioctl.FS, agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) iter.Seq2[[]shadow.Rmap, error] {
-	return func(yield func([]shadow.Rmap, error) bool) {
+	return viewOf(ctx, fs, agno, buf, (*group).rmap)
+}
+
+// RecordView is [RmapView] with the marks of the refcountbt.
+func RecordView(ctx context.Context, fs *ioctl.FS, agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) iter.Seq2[[]Record, error] {
+	return viewOf(ctx, fs, agno, buf, (*group).record)
+}
+
+func viewOf[T any](ctx context.Context, fs *ioctl.FS, agno ioctl.AGNumber, buf *ioctl.FSMapBuffer, convert func(*group, *ioctl.FSMapRecord) (T, error)) iter.Seq2[[]T, error] {
+	return func(yield func([]T, error) bool) {
 		g, err := rmapGroup(fs, agno)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		r := newRmapReader(fs, g, 0, g.length, buf)
-		out := make([]shadow.Rmap, 0, buf.Cap())
+		out := make([]T, 0, buf.Cap())
 		for !r.done {
 			if err := ctx.Err(); err != nil {
 				yield(nil, err)
 				return
 			}
 			recs, err := r.next()
-			if err == nil {
-				out, err = g.rmaps(out[:0], recs)
+			out = out[:0]
+			for i := 0; i < len(recs) && err == nil; i++ {
+				var m T
+				if m, err = convert(&g, &recs[i]); err == nil {
+					out = append(out, m)
+				}
 			}
 			if err != nil {
 				yield(nil, err)
@@ -60,6 +73,12 @@ func (g *group) rmaps(out []shadow.Rmap, recs []ioctl.FSMapRecord) ([]shadow.Rma
 		out = append(out, m)
 	}
 	return out, nil
+}
+
+// record converts a record with its mark.
+func (g *group) record(r *ioctl.FSMapRecord) (Record, error) {
+	m, err := g.rmap(r)
+	return Record{Rmap: m, Shared: r.Flags&ioctl.FSMapShared != 0}, err
 }
 
 func rmapGroup(fs *ioctl.FS, agno ioctl.AGNumber) (group, error) {
@@ -105,11 +124,11 @@ func RmapWindow(fs *ioctl.FS, agno ioctl.AGNumber, start, count ioctl.AGBlock, b
 			return out, err
 		}
 		for i := range recs {
-			m, err := g.rmap(&recs[i])
+			m, err := g.record(&recs[i])
 			if err != nil {
 				return out, err
 			}
-			out = append(out, Record{Rmap: m, Shared: recs[i].Flags&ioctl.FSMapShared != 0})
+			out = append(out, m)
 		}
 	}
 	return out, nil
