@@ -49,6 +49,9 @@ func (p *pass) unreadable(g *group, err error) error {
 }
 
 func (p *pass) compareClaims(ctx context.Context, g *group) error {
+	if _, err := p.trees.Update(ctx, g.agno); err != nil {
+		return err
+	}
 	tree, err := p.trees.Rmaps(ctx, g.agno)
 	if err != nil {
 		return err

@@ -142,6 +142,7 @@ type Summary struct {
 	KernelCalls     uint64
 	Candidates      uint64 // differences seen once
 	Dropped         uint64 // of these, gone when looked at again
+	CaughtUp        uint64 // of these, gone when the trees had followed the kernel's changes
 	LiveChanges     uint64 // changes of rmapbts that the kernel told of
 	LiveLosses      uint64 // times that it could not keep what it had to tell
 	// DroppedAtLook says at which look they were gone: the first, the second, and

@@ -35,6 +35,7 @@ type pass struct {
 	settler *confirm.Settler
 
 	stream, moments *live.Stream // what the kernel tells; nil where it does not
+	log             *trees.Log   // what stream tells, until trees has it
 
 	inodeBad map[ioctl.Ino][]kernel.Result // scrubs of inodes that are not clean
 	xfails   uint64                        // scrubs of inodes that could not compare everything
@@ -106,7 +107,9 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 	for i := range p.groups {
 		p.groups[i] = group{agno: ioctl.AGNumber(i), scrubs: make(map[ioctl.ScrubType]verdict.Scrub)}
 	}
-	p.listen(nil) // for foreign repairs, and quiet moments
+	if err := p.follow(); err != nil {
+		return p, err
+	}
 	steps := []struct {
 		phase Phase
 		need  bool
@@ -141,7 +144,7 @@ func (p *pass) close() {
 		}
 		p.settler.Close()
 	}
-	if err := errors.Join(p.trees.Close(), p.walk.Close()); err != nil {
+	if err := errors.Join(p.log.Close(), p.trees.Close(), p.walk.Close()); err != nil {
 		p.r.log.WithError(err).Warn("give the walk's memory back")
 	}
 }
@@ -228,10 +231,14 @@ func notClean(results []kernel.Result) []kernel.Result {
 func (p *pass) walkInodes(ctx context.Context) error {
 	began := time.Now()
 	var err error
-	p.walk, err = walk.Run(ctx, p.r.fs, walk.Options{
+	o := walk.Options{
 		Workers: p.r.workers, Budget: p.r.budget, Dir: p.r.spill,
 		Progress: p.r.progress.walked,
-	})
+	}
+	if p.log != nil {
+		o.Watcher = p.log
+	}
+	p.walk, err = walk.Run(ctx, p.r.fs, o)
 	if err != nil {
 		return fmt.Errorf("walk inodes: %w", err)
 	}
@@ -239,7 +246,8 @@ func (p *pass) walkInodes(ctx context.Context) error {
 	p.r.sum.WalkSeconds += time.Since(began).Seconds()
 	claims := p.walk.Claims
 	p.walk.Claims = nil // the set's from here on
-	p.trees, err = trees.New(claims, trees.Options{Budget: p.r.budget, Dir: p.r.spill, AvoidDevice: p.r.fs.Device()})
+	p.trees, err = trees.New(claims, p.treeOptions())
+	p.log = nil // the set's as well
 	return err
 }
 
@@ -302,6 +310,9 @@ func (p *pass) compare(ctx context.Context) error {
 // settle confirms or drops every candidate.
 func (p *pass) settle(ctx context.Context) error {
 	began := time.Now()
+	if err := p.catchUp(ctx); err != nil {
+		return err
+	}
 	var cands []*confirm.Candidate
 	var space []*confirm.SpaceCandidate
 	var shared []*confirm.SharedCandidate

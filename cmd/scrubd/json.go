@@ -172,6 +172,7 @@ type jsonSummary struct {
 	Repairs              int            `json:"repairs"`
 	Candidates           uint64         `json:"candidates,omitempty"`
 	CandidatesDropped    uint64         `json:"candidates_dropped,omitempty"`
+	CandidatesCaughtUp   uint64         `json:"candidates_caught_up,omitempty"`
 	LiveChanges          uint64         `json:"live_changes,omitempty"`
 	LiveLosses           uint64         `json:"live_losses,omitempty"`
 	DroppedAtLook        []uint64       `json:"candidates_dropped_at_look,omitempty"`
@@ -390,6 +391,7 @@ func (r *jsonReporter) end(s *scrub.Summary, status int, err error) {
 	if !r.consistent {
 		m.RunID, m.Began = s.RunID, s.Began.UTC().Format(time.RFC3339Nano)
 		m.Candidates, m.CandidatesDropped, m.KernelCalls = s.Candidates, s.Dropped, s.KernelCalls
+		m.CandidatesCaughtUp = s.CaughtUp
 		m.LiveChanges, m.LiveLosses = s.LiveChanges, s.LiveLosses
 		if s.Candidates > 0 {
 			m.DroppedAtLook = s.DroppedAtLook[:]

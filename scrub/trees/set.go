@@ -18,10 +18,12 @@ type Options struct {
 	// AvoidDevice.
 	Dir         string
 	AvoidDevice uint64
+	// Log, if set, has the changes that the trees are to follow; the set closes it.
+	Log *Log
 }
 
 // Set is the trees of all groups of a filesystem. It is for one goroutine at a
-// time.
+// time; the log may be fed by another.
 type Set struct {
 	opts   Options
 	arena  *arena
@@ -38,6 +40,7 @@ type group struct {
 	refs       *shadow.RefcountTree // nil until it is asked for
 	refLot     *lot
 	duplicates []shadow.Rmap
+	followed   int64 // the last change of the log that the tree has, plus 1
 	lastUse    uint64
 }
 
@@ -61,7 +64,8 @@ func New(claims []*xfile.Array[shadow.Rmap], o Options) (*Set, error) {
 	}
 	file, err := xfile.New(xfile.Options{Name: "shadow trees", Budget: o.Budget, Dir: o.Dir, AvoidDevice: o.AvoidDevice})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make room for trees: %w", err), s.Close())
+		err = fmt.Errorf("make room for trees: %w", err)
+		return nil, errors.Join(err, s.Close())
 	}
 	s.arena = &arena{file: file}
 	s.keep = o.Budget != nil && o.Budget.Left(file.Place()) < bytes/3*treeShare
@@ -98,6 +102,35 @@ func (s *Set) Rmaps(ctx context.Context, agno ioctl.AGNumber) (*shadow.RmapTree,
 	}
 }
 
+// Update brings a group's tree up to what the kernel has done so far, as far as
+// its log knows, and tells whether that changed anything. What Refcounts gave before is no longer valid then.
+// Errors: as for Rmaps.
+func (s *Set) Update(ctx context.Context, agno ioctl.AGNumber) (bool, error) {
+	if _, err := s.Rmaps(ctx, agno); err != nil || s.opts.Log == nil {
+		return false, err
+	}
+	if err := s.opts.Log.sync(ctx); err != nil {
+		return false, err
+	}
+	return s.follow(ctx, agno)
+}
+
+// follow applies the changes of the log that the tree does not have.
+func (s *Set) follow(ctx context.Context, agno ioctl.AGNumber) (bool, error) {
+	g := &s.groups[agno]
+	if s.opts.Log == nil {
+		return false, nil
+	}
+	last, n, err := s.opts.Log.apply(ctx, agno, g.followed, g.rmaps)
+	g.followed = last
+	if n == 0 || err != nil {
+		return false, err
+	}
+	err = g.refLot.close()
+	g.refs, g.refLot = nil, nil
+	return true, err
+}
+
 // Duplicates returns claims of a group, loaded before, that repeat another one's
 // blocks, owner and offset, and so are not in its tree; the longest of each is.
 func (s *Set) Duplicates(agno ioctl.AGNumber) []shadow.Rmap { return s.groups[agno].duplicates }
@@ -120,7 +153,12 @@ func (s *Set) load(ctx context.Context, agno ioctl.AGNumber) error {
 		return err
 	}
 	tree.Trim()
-	g.rmaps = tree
+	g.rmaps, g.followed = tree, 0
+	if _, err := s.follow(ctx, agno); err != nil {
+		err = errors.Join(err, g.lot.close())
+		g.rmaps, g.lot = nil, nil
+		return err
+	}
 	if s.keep {
 		return nil
 	}
@@ -178,6 +216,7 @@ func (s *Set) Close() error {
 		}
 		*g = group{}
 	}
+	errs = append(errs, s.opts.Log.Close())
 	if s.arena != nil {
 		errs = append(errs, s.arena.file.Close())
 		s.arena = nil

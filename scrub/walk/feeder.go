@@ -33,6 +33,8 @@ type feeder struct {
 type take struct {
 	agno       ioctl.AGNumber
 	first, end ioctl.Ino
+	began      uint64       // before INUMBERS was asked, by the watcher's clock
+	listed     uint64       // when it had answered
 	chunks     []takenChunk // ascending; at most takeChunks
 	expected   int          // inodes allocated in chunks and not seen yet
 }
@@ -78,14 +80,18 @@ func (w *worker) fill(ctx context.Context, t *take, agno ioctl.AGNumber) (bool, 
 	}
 	first, last := w.inoRange(agno)
 	f.next = max(f.next, first)
+	began := w.now()
 	recs, next, err := w.listChunks(ctx, f, agno, last)
 	if err != nil || len(recs) == 0 {
 		f.done.Store(true)
+		if err == nil {
+			err = w.wasRead(f.next, last+1, began) // there was nobody
+		}
 		return false, err
 	}
 	// From the end of the last take on: a chunk that is new between the two is
 	// in neither list, and yet BULKSTAT tells of its inodes.
-	*t = take{agno: agno, first: min(f.next, recs[0].StartIno), end: next, chunks: t.chunks[:0]}
+	*t = take{agno: agno, first: min(f.next, recs[0].StartIno), end: next, began: began, listed: w.now(), chunks: t.chunks[:0]}
 	w.chunkBatch = w.chunkBatch[:0]
 	for i := range recs {
 		r := &recs[i]

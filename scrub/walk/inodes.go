@@ -18,9 +18,6 @@ const statBatch = 1024
 // every inode that INUMBERS had as allocated has been told of, is noted as
 // unreadable, has been freed, or is silent.
 func (w *worker) readTake(ctx context.Context, t *take) error {
-	if t.expected == 0 {
-		return nil
-	}
 	at := t.first
 	req := ioctl.BulkRequest{Flags: w.statFlags | ioctl.BulkAGNo, AGNo: t.agno}
 	chunk := 0 // chunks before it lie below at
@@ -29,12 +26,16 @@ func (w *worker) readTake(ctx context.Context, t *take) error {
 			return err
 		}
 		req.Ino, req.Limit = at, min(statBatch, t.expected)
+		from, began := at, w.now()
 		n, err := w.fs.Bulkstat(&req, w.statBuf)
 		if err == nil && n == 0 {
 			break
 		}
 		if err == nil {
 			at, chunk, err = w.readBatch(t, w.statBuf.Records(), at, chunk)
+			if told := w.wasRead(from, at, began); told != nil {
+				return told
+			}
 			if err == nil {
 				err = w.pause(ctx)
 			}
@@ -55,10 +56,18 @@ func (w *worker) readTake(ctx context.Context, t *take) error {
 		if chunk == len(t.chunks) {
 			break
 		}
+		from, began = at, w.now()
 		if err := w.askSingly(ctx, t, chunk, at); err != nil {
 			return err
 		}
 		at = max(at, t.chunks[chunk].start+ioctl.InodesPerChunk)
+		if err := w.wasRead(from, at, began); err != nil {
+			return err
+		}
+	}
+	// Nobody was allocated from here on when the chunks were listed.
+	if err := w.wasReadBy(at, t.end, t.began, t.listed); err != nil {
+		return err
 	}
 	return w.settleMissing(ctx, t)
 }

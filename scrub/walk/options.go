@@ -23,6 +23,8 @@ type Options struct {
 	// Progress is told how many inodes and extents have been read so far, once
 	// per batch, by several workers at once: numbers may arrive out of order.
 	Progress func(inodes, extents uint64)
+	// Watcher, if set, is told when which inodes were read, and what to read again.
+	Watcher Watcher
 }
 
 // maxWorkers is the most that Workers is by default: each holds buffers.

@@ -131,6 +131,7 @@ type Result struct {
 	Opened   uint64 // inodes opened by handle
 	Vanished uint64 // inodes gone between two calls: normal
 	RTInodes uint64 // files whose data is on the realtime device: data forks not claimed
+	Reread   uint64 // inodes read once more for a [Watcher]
 	// Grown counts mappings beyond the walk's geometry but within the one of
 	// now: the filesystem was grown meanwhile. They are not in Claims.
 	Grown uint64

@@ -80,6 +80,11 @@ func (w *worker) run(ctx context.Context) error {
 	}
 	w.publish()
 	w.addTotals()
+	return w.flush()
+}
+
+// flush gives everything that waits to the result.
+func (w *worker) flush() error {
 	if err := w.claims.flush(); err != nil {
 		return err
 	}
