@@ -3,6 +3,8 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
 )
@@ -11,10 +13,45 @@ import (
 // AG before it looks.
 var drainSince = [2]int{6, 4}
 
+// How long a barrier is waited for. Where one was not to be had in that time the
+// next one gets less, down to the least, so that an AG that is never quiet holds
+// up nobody for long.
+const (
+	drainPatience      = 5 * time.Second
+	leastDrainPatience = 100 * time.Millisecond
+)
+
+// drains are the barriers of a scrubber's AGs: one at a time for each, because
+// one that nobody waits for any more stays in the kernel.
+type drains struct {
+	mu     sync.Mutex
+	groups map[ioctl.AGNumber]*groupDrain
+}
+
+type groupDrain struct {
+	busy     chan struct{} // full while one is in the kernel
+	patience time.Duration
+}
+
+func (d *drains) of(agno ioctl.AGNumber) *groupDrain {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.groups == nil {
+		d.groups = make(map[ioctl.AGNumber]*groupDrain)
+	}
+	g := d.groups[agno]
+	if g == nil {
+		g = &groupDrain{busy: make(chan struct{}, 1), patience: drainPatience}
+		d.groups[agno] = g
+	}
+	return g
+}
+
 // Drain is the AG drain barrier: when it returns nil, there was an instant
 // during the call at which no chain of deferred updates was pending in the AG,
 // so that every chain seen in part before the call is finished. On an AG that
-// is written to all the time it may take long.
+// is written to all the time there may be none for long; then it gives up, and
+// the kernel's call is left to itself.
 //
 // The carrier is the scrub of the AGFL, the cheapest that locks the AG. What it
 // finds does not matter, except that after CORRUPT it is not known whether it
@@ -22,7 +59,8 @@ var drainSince = [2]int{6, 4}
 //
 // Errors: [ioctl.ErrNotSupported] where the kernel has no scrub or one that
 // does not wait; [ioctl.ErrCorrupt] where the headers cannot be read; the
-// object's own, such as [ioctl.ErrBusy]; a [*FatalError].
+// object's own, such as [ioctl.ErrBusy], which it also is when there was no such
+// instant in time; ctx's; a [*FatalError].
 //
 // Source: fs/xfs/scrub/common.c (xchk_perag_drain_and_lock).
 func (s *Scrubber) Drain(ctx context.Context, agno ioctl.AGNumber) error {
@@ -31,6 +69,51 @@ func (s *Scrubber) Drain(ctx context.Context, agno ioctl.AGNumber) error {
 			Feature: "waiting for the intents of an AG", MinimumVersion: fmt.Sprintf("%d.%d", drainSince[0], drainSince[1]),
 		})
 	}
+	g := s.drains.of(agno)
+	s.drains.mu.Lock()
+	late := time.NewTimer(g.patience)
+	s.drains.mu.Unlock()
+	defer late.Stop()
+	done := make(chan error, 1)
+	select {
+	case g.busy <- struct{}{}:
+	case <-late.C:
+		return s.neverQuiet(g, agno)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	go func() {
+		err := s.drain(ctx, agno)
+		<-g.busy
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			s.drains.mu.Lock()
+			g.patience = drainPatience
+			s.drains.mu.Unlock()
+		}
+		return err
+	case <-late.C:
+		return s.neverQuiet(g, agno)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// neverQuiet is the error of a barrier that was given up.
+func (s *Scrubber) neverQuiet(g *groupDrain, agno ioctl.AGNumber) error {
+	s.drains.mu.Lock()
+	defer s.drains.mu.Unlock()
+	waited := g.patience
+	g.patience = max(g.patience/2, leastDrainPatience)
+	return fmt.Errorf("drain AG %d of %s: no moment without transactions under way within %s: %w",
+		agno, s.fs.Path(), waited, ioctl.ErrBusy)
+}
+
+// drain makes the calls of one barrier.
+func (s *Scrubber) drain(ctx context.Context, agno ioctl.AGNumber) error {
 	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeAGFL, ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGI} {
 		r, err := s.One(ctx, Object{Type: t, AGNo: agno})
 		switch {

@@ -35,6 +35,7 @@ type Scrubber struct {
 
 	workers workers
 	times   times
+	drains  drains
 
 	// inodePlans has, by kind, the plan without and with an attr fork.
 	inodePlans [kindCount][2]plan
