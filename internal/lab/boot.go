@@ -50,6 +50,8 @@ type BootSpec struct {
 	// Disks are images on the host that the job sees as /dev/ubda, /dev/ubdb, ...
 	// Their paths hold neither spaces nor commas.
 	Disks []string
+	// Systemd makes systemd the first process; see [WithSystemd].
+	Systemd bool
 	// Output gets what the job writes as it comes; may be nil.
 	Output io.Writer
 }

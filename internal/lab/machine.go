@@ -51,7 +51,14 @@ func newMachine(kernel, dir string, spec BootSpec) (*machine, error) {
 	}
 	// A third of the limit leaves time for the report to reach the console.
 	hung := max(int(spec.Timeout.Seconds()/3), 1)
-	if err := os.WriteFile(boot, []byte(bootText(job, nonce, hung)), 0o700); err != nil {
+	script := bootText(job, nonce, hung)
+	if spec.Systemd {
+		var err error
+		if script, err = systemdText(dir, job, nonce, hung); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.WriteFile(boot, []byte(script), 0o700); err != nil {
 		return nil, fmt.Errorf("write the boot script: %w", err)
 	}
 	m := &machine{
