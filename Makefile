@@ -137,9 +137,11 @@ install: build ## Install below DESTDIR and PREFIX
 	$(SCRUBD) gen-man bin/man
 	install -d '$(DESTDIR)$(MANDIR)/man8'
 	install -m 0644 bin/man/*.8 '$(DESTDIR)$(MANDIR)/man8/'
+	$(SCRUBD) units install --root '$(DESTDIR)/' --prefix '$(PREFIX)' --program '$(SBINDIR)/scrubd'
 
 .PHONY: uninstall
-uninstall: ## Remove what install put there
+uninstall: build ## Remove what install put there
+	$(SCRUBD) units uninstall --root '$(DESTDIR)/' --prefix '$(PREFIX)'
 	rm -f '$(DESTDIR)$(SBINDIR)/scrubd' '$(DESTDIR)$(MANDIR)'/man8/scrubd.8 '$(DESTDIR)$(MANDIR)'/man8/scrubd-*.8
 
 .PHONY: clean

@@ -96,7 +96,7 @@ func runRepair(ctx context.Context, o *repairOptions, path string, std streams) 
 	status := 0
 	t, err := o.mounts.find(path)
 	if err != nil {
-		status = o.refuse(std.out, path, err, term)
+		status = o.refuse(std.out, &target{Path: path, MountPoint: path}, err, term)
 	} else {
 		status, err = o.one(ctx, t, signals, std.out, term)
 		if err != nil {

@@ -32,7 +32,9 @@ type runOptions struct {
 	verbose                 bool
 	choice                  *scrub.Choice // of scrubd repair
 	patience                time.Duration
+	service                 bool
 
+	unit   *unitRun // with service
 	mounts mountTable
 	open   func(path string) (*ioctl.FS, error)
 	thawed func(ctx context.Context, mountPoint string, say func(string)) error
@@ -67,6 +69,8 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.json, "json", false, "report one JSON object a line (see docs/json.md)")
 	flags.BoolVar(&o.noProgress, "no-progress", false, "show no progress (SIGUSR1 still does)")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say more on standard error")
+	flags.BoolVar(&o.service, "service", false,
+		"report to the service manager, the journal and the state directory, not to standard output")
 }
 
 // addPatienceFlag adds what a run and a repair have in common for standing back.
@@ -146,9 +150,16 @@ func runRun(ctx context.Context, o *runOptions, paths []string, std streams) err
 	if !o.now {
 		return &exitError{status: exitUsage, err: &noDaemonError{Paths: paths}}
 	}
+	if o.service {
+		o.unit = newUnitRun(stateDirOf(o.stateDir), std.err)
+		std.err = io.Discard // all that a unit has to say goes to its log
+	}
 	term := newTerminal(std.err)
 	ctx, signals := watchInterrupts(ctx, func(s string) { _, _ = fmt.Fprintf(term, "scrubd: %s\n", s) })
 	defer signals.close()
+	if o.unit != nil {
+		defer o.unit.begin(ctx)()
+	}
 
 	status := 0
 	seen := map[[2]int]string{} // device to the path that had it first
@@ -160,7 +171,7 @@ func runRun(ctx context.Context, o *runOptions, paths []string, std streams) err
 		}
 		t, err := o.mounts.find(path)
 		if err != nil {
-			status |= o.refuse(std.out, path, err, term)
+			status |= o.refuse(std.out, &target{Path: path, MountPoint: path}, err, term)
 			continue
 		}
 		dev := [2]int{t.Major, t.Minor}
@@ -176,6 +187,9 @@ func runRun(ctx context.Context, o *runOptions, paths []string, std streams) err
 			complain(term, err)
 		}
 	}
+	if o.unit != nil {
+		status = unitStatus(ctx, status, o.unit.skipped)
+	}
 	if status != 0 {
 		return &exitError{status: status, reported: true}
 	}
@@ -183,9 +197,12 @@ func runRun(ctx context.Context, o *runOptions, paths []string, std streams) err
 }
 
 // refuse reports a path that no run can start on.
-func (o *runOptions) refuse(out io.Writer, path string, err error, term *terminal) int {
-	if o.json {
-		newJSONReporter(out, path, false, consistentOutput()).end(nil, exitOperational, err)
+func (o *runOptions) refuse(out io.Writer, t *target, err error, term *terminal) int {
+	switch {
+	case o.unit != nil:
+		o.unit.reporter(t).end(nil, exitOperational, err)
+	case o.json:
+		newJSONReporter(out, t.Path, false, consistentOutput()).end(nil, exitOperational, err)
 	}
 	complain(term, err)
 	return exitOperational
@@ -195,11 +212,11 @@ func (o *runOptions) refuse(out io.Writer, path string, err error, term *termina
 func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, out io.Writer, term *terminal) (int, error) {
 	say := func(s string) { _, _ = fmt.Fprintf(term, "scrubd: %s\n", oneLine(s)) }
 	if err := o.thawed(ctx, t.MountPoint, say); err != nil {
-		return o.refuse(out, t.Path, err, term), nil
+		return o.refuse(out, t, err, term), nil
 	}
 	fs, release, err := o.openTarget(t)
 	if err != nil {
-		return o.refuse(out, t.Path, err, term), nil
+		return o.refuse(out, t, err, term), nil
 	}
 	defer release()
 
@@ -210,9 +227,12 @@ func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, ou
 	defer signals.onUSR1(nil)
 
 	s := &session{prog: prog, cancel: cancel, grace: grace}
-	if o.json {
+	switch {
+	case o.unit != nil:
+		s.rep, s.late = o.unit.reporter(t), o.unit.late
+	case o.json:
 		s.rep = newJSONReporter(out, t.MountPoint, !o.noProgress, consistentOutput())
-	} else {
+	default:
 		s.rep = newTextReporter(out, *t, consistentOutput())
 		s.onStart = func(e *scrub.StartEvent) {
 			for _, g := range gaps(e.Coverage, fs.Geometry(), t, o.mode()) {
@@ -274,6 +294,9 @@ func (o *runOptions) scrubOptions(t *target, term *terminal) scrub.Options {
 	}
 	if t.ReadOnly {
 		so.Mode = scrub.ModeCheck
+	}
+	if o.unit != nil {
+		so.Log = o.unit.log
 	}
 	if o.beforeRepair != "" {
 		so.BeforeRepair = beforeRepair(o.beforeRepair, t, term)

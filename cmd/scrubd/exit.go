@@ -15,6 +15,12 @@ const (
 	exitUsage       = 8 // the command line is wrong
 )
 
+// With --service two more, which the unit takes for no failure.
+const (
+	exitSkipped = 77  // its autofsck property forbids a check
+	exitStopped = 143 // the service manager, or a person, stopped it
+)
+
 // exitError ends a command with a status. Its text is printed unless it was
 // reported already.
 type exitError struct {

@@ -19,10 +19,12 @@ type engine func(ctx context.Context, fs *ioctl.FS, o scrub.Options) (*scrub.Sum
 // events on, remembers enough of them to close the report even when the run
 // does not come back, and gives the run up when it does not end in time.
 type session struct {
-	rep     reporter
-	prog    *progress
-	cancel  context.CancelCauseFunc
-	grace   time.Duration
+	rep    reporter
+	prog   *progress
+	cancel context.CancelCauseFunc
+	grace  time.Duration
+	// late, when set, decides how long the run may take to end instead of grace.
+	late    func(grace time.Duration) (late <-chan struct{}, stop func())
 	onStart func(*scrub.StartEvent)
 
 	mu       sync.Mutex
@@ -93,13 +95,16 @@ func (s *session) run(ctx context.Context, hurry <-chan struct{}, f *ioctl.FS, o
 	select {
 	case r = <-done:
 	case <-ctx.Done():
-		late := time.NewTimer(s.grace)
-		defer late.Stop()
+		if s.late == nil {
+			s.late = afterGrace
+		}
+		late, stop := s.late(s.grace)
+		defer stop()
 		select {
 		case r = <-done:
 		case <-hurry:
 			r.err = s.prog.stuck()
-		case <-late.C:
+		case <-late:
 			r.err = s.prog.stuck()
 		}
 	}
@@ -108,6 +113,13 @@ func (s *session) run(ctx context.Context, hurry <-chan struct{}, f *ioctl.FS, o
 	s.closed = true
 	s.prog.close()
 	return s.end(ctx, r.summary, r.err)
+}
+
+// afterGrace gives a run its grace and no more.
+func afterGrace(grace time.Duration) (late <-chan struct{}, stop func()) {
+	done := make(chan struct{})
+	timer := time.AfterFunc(grace, func() { close(done) })
+	return done, func() { timer.Stop() }
 }
 
 // end decides how the run ended and closes the report.
