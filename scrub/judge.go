@@ -231,6 +231,9 @@ func (p *pass) findRmapbts(ctx context.Context, fs *verdict.FS) error {
 		}
 		f := p.fromDisputes(set...)
 		f.order = orderRmapbt
+		if verdict.LostLeaf(evidenceOf(set)) {
+			f.Row = 17
+		}
 		var groups []ioctl.AGNumber
 		for _, d := range set {
 			groups = append(groups, d.groupNumbers()...)
@@ -247,6 +250,14 @@ func (p *pass) findRmapbts(ctx context.Context, fs *verdict.FS) error {
 		p.add(f)
 	}
 	return nil
+}
+
+func evidenceOf(set []*dispute) []*verdict.Dispute {
+	out := make([]*verdict.Dispute, len(set))
+	for i, d := range set {
+		out[i] = &d.Dispute
+	}
+	return out
 }
 
 func shareGroup(a, b *dispute) bool {
@@ -268,13 +279,16 @@ func (p *pass) findFreeSpace() {
 		f := p.fromSpace(g, owned, leaked)
 		f.order = orderFreeSpace
 		facts := p.facts(g, nil)
+		decided := verdict.DecideGroup(&verdict.GroupSeen{
+			AG: facts, OwnedFree: len(owned) > 0, Leaked: len(leaked) > 0, LeakProven: p.leakProven(g),
+		})
 		f.blockers = verdict.MayRebuildBnobt(facts)
-		if len(owned) == 0 && !p.leakProven(g) {
-			why := "no moment without transactions under way in the AG was seen, so that it may be a long one"
+		if decided.Held() {
+			why := decided.Reason
 			if !p.r.coverage.KernelScrub {
 				why = "only the kernel's scrub can tell a moment without transactions under way, and lost space looks like a long one"
 			}
-			f.blockers = append([]verdict.Blocker{{Clause: "row 7", Why: why}}, f.blockers...)
+			f.blockers = append([]verdict.Blocker{{Clause: fmt.Sprintf("row %d", decided.Row), Why: why}}, f.blockers...)
 			f.Outcome, f.Severity = Unsettled, Warning
 		}
 		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeBNOBT, AGNo: g.agno}, forced: true}}
@@ -345,8 +359,14 @@ func (p *pass) findInodeBtrees(ctx context.Context) error {
 			AtFault: string(verdict.InodeBtree), Severity: Corruption, HasAG: true, AGNo: g.agno, ScrubTypes: types,
 			Summary: fmt.Sprintf("the inode btrees of AG %d are corrupt", g.agno),
 		}, order: orderInodeBtrees}
+		f.Row = 10
+		facts := p.facts(g, nil)
+		if err := p.compareChunks(ctx, g, facts); err != nil {
+			return err
+		}
+		decided := verdict.DecideGroup(&verdict.GroupSeen{AG: facts, InodeBtrees: true})
 		rmapbt := g.scrubs[ioctl.ScrubTypeRMAPBT]
-		if rmapbt.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt) && !g.scrubs[types[0]].Flags.Has(ioctl.ScrubCorrupt) {
+		if rmapbt.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt) && decided.Action != verdict.ActionRebuildInobt {
 			f.AtFault = string(verdict.Undecided)
 			f.Summary = fmt.Sprintf("the inode btrees and the rmapbt of AG %d disagree about inode chunks", g.agno)
 			types = append(types, ioctl.ScrubTypeRMAPBT)
@@ -362,10 +382,6 @@ func (p *pass) findInodeBtrees(ctx context.Context) error {
 				}
 			}
 			slices.SortFunc(f.Files, func(a, b File) int { return int(int64(a.Ino) - int64(b.Ino)) })
-		}
-		facts := p.facts(g, nil)
-		if err := p.compareChunks(ctx, g, facts); err != nil {
-			return err
 		}
 		f.blockers = verdict.MayRebuildInobt(facts)
 		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeINOBT, AGNo: g.agno}, forced: true}}

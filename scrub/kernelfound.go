@@ -236,10 +236,10 @@ func (p *pass) findUnreadable(ctx context.Context, fs *verdict.FS) error {
 }
 
 func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group, f *Finding) ([]verdict.Blocker, error) {
-	if !g.scrubs[ioctl.ScrubTypeRMAPBT].Flags.Has(ioctl.ScrubCorrupt) {
-		return []verdict.Blocker{{Clause: "row 15", Why: "the kernel's scrub does not find the rmapbt corrupt in itself"}}, nil
-	}
 	ag := p.facts(g, nil)
+	if decided := verdict.DecideGroup(&verdict.GroupSeen{AG: ag}); decided.Held() {
+		return []verdict.Blocker{{Clause: "row 15", Why: decided.Reason}}, nil
+	}
 	ag.Unsettled = nil // the comparison is made here, of what can be read
 	ag.SpaceCompared = true
 	sums, err := p.unowned(ctx, g)

@@ -44,7 +44,7 @@ var sharedRows = []SharedRow{
 	{
 		Number: 6, Letter: "b", Seen: "the refcountbt is not what the forks' owners add up to, and the rmapbt is not what the forks say",
 		AtFault: Undecided, Action: ActionHold,
-		when: func(p *SharedPiece, _ Scrub) bool { return !sameOwners(p.Claims, p.Records) },
+		when: func(p *SharedPiece, _ Scrub) bool { return !p.sameOwners() },
 		why:  "the rmapbt, from which the reference counts are made, has other owners of these blocks than the forks: that comes first",
 	},
 	{
@@ -84,17 +84,18 @@ func agrees(refcountbt Scrub) bool {
 }
 
 // sameOwners tells whether the rmapbt's records of data that can be shared are
-// those that forks claim.
-func sameOwners(claims, records []shadow.Rmap) bool {
+// those that forks claim, on the blocks of p.
+func (p *SharedPiece) sameOwners() bool {
 	owners := func(in []shadow.Rmap) []string {
 		var out []string
 		for i := range in {
-			if in[i].IsShareable() {
-				out = append(out, fmt.Sprintf("%d %d %d", in[i].Owner, in[i].StartBlock, in[i].Offset))
+			if in[i].IsShareable() && covers(&in[i], p.Start, p.Count) {
+				r := clip(in[i], p.Start, p.Count)
+				out = append(out, fmt.Sprintf("%d %d", r.Owner, r.Offset))
 			}
 		}
 		slices.Sort(out)
 		return out
 	}
-	return slices.Equal(owners(claims), owners(records))
+	return slices.Equal(owners(p.Claims), owners(p.Records))
 }

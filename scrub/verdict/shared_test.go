@@ -26,6 +26,7 @@ func TestDecideShared(t *testing.T) {
 		{"one owner and a mark", verdict.SharedPiece{Marked: true, Claims: []shadow.Rmap{a}, Records: []shadow.Rmap{a}}, bad, 6, "", verdict.ActionRebuildRefcountbt},
 		{"the kernel gave no verdict", verdict.SharedPiece{Marked: true, Claims: []shadow.Rmap{a}, Records: []shadow.Rmap{a}}, verdict.Scrub{}, 6, "", verdict.ActionRebuildRefcountbt},
 		{"records that are no data do not count", verdict.SharedPiece{Marked: true, Claims: []shadow.Rmap{a}, Records: []shadow.Rmap{a, *attr(&b)}}, bad, 6, "", verdict.ActionRebuildRefcountbt},
+		{"a record that reaches beyond the blocks", verdict.SharedPiece{Marked: true, Claims: []shadow.Rmap{*data(72, 8, alice, 10)}, Records: []shadow.Rmap{*data(62, 30, alice, 0)}}, bad, 6, "", verdict.ActionRebuildRefcountbt},
 		{"the rmapbt lacks an owner", verdict.SharedPiece{Claims: []shadow.Rmap{a, b}, Records: []shadow.Rmap{a}}, bad, 6, "b", verdict.ActionHold},
 		{"the rmapbt has one more", verdict.SharedPiece{Marked: true, Claims: []shadow.Rmap{a}, Records: []shadow.Rmap{a, b}}, bad, 6, "b", verdict.ActionHold},
 		{"the rmapbt has another", verdict.SharedPiece{Claims: []shadow.Rmap{a, b}, Records: []shadow.Rmap{a, c}}, bad, 6, "b", verdict.ActionHold},
@@ -35,6 +36,7 @@ func TestDecideShared(t *testing.T) {
 		{"and the rmapbt is", verdict.SharedPiece{Claims: []shadow.Rmap{a, b}, Records: []shadow.Rmap{a}, NoFlag: []ioctl.Ino{alice}}, clean, 6, "b", verdict.ActionHold},
 	} {
 		t.Run(k.name, func(t *testing.T) {
+			k.p.Start, k.p.Count = 72, 8
 			got := verdict.DecideShared(&k.p, k.scrub)
 			assert.Equal(t, k.row, got.Row)
 			assert.Equal(t, k.letter, got.Letter)

@@ -16,6 +16,9 @@ func Decide(d *Dispute) Decision {
 		return hold(0, "there is no evidence")
 	}
 	if moved, ok := displaced(d); ok {
+		if LostInode(d) {
+			moved.Row, moved.Letter = 18, ""
+		}
 		return moved
 	}
 	decided := decidePiece(d, &d.Pieces[0])
@@ -32,6 +35,9 @@ func Decide(d *Dispute) Decision {
 		}
 	}
 	decided.OnlyTrace = onlyTrace && decided.Held()
+	if LostInode(d) && (decided.Row == 2 || decided.Row == 3) && decided.Action != ActionRebuildRmapbt {
+		decided.Row = 18
+	}
 	return decided
 }
 
