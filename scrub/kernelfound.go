@@ -17,10 +17,12 @@ import (
 // findKernel makes findings of what the kernel's own scrub found and no other
 // finding accounts for.
 func (p *pass) findKernel(fs *verdict.FS) {
+	p.decideShared()
 	e := p.explain()
 	for i := range p.groups {
 		p.findGroup(fs, &p.groups[i], e)
 	}
+	p.findUncounted(e)
 	before := len(p.findings)
 	e = p.explain()
 	for _, ino := range sortedKeys(p.inodeBad) {
@@ -109,7 +111,7 @@ func (p *pass) findInode(ino ioctl.Ino, results []kernel.Result, unsettledElsewh
 		}
 	case ioctl.ScrubTypeINODE:
 		f.Row, f.order = 13, orderCores
-		if res.Flags.Has(ioctl.ScrubCorrupt) && p.sharesUnflagged(ino) {
+		if res.Flags.Has(ioctl.ScrubCorrupt) && (p.unflagged[ino] || p.sharesUnflagged(ino)) {
 			f.AtFault, f.Row, f.Letter = string(verdict.ReflinkFlag), 9, "b"
 			f.Summary = fmt.Sprintf("inode %d shares blocks with other files and lacks the reflink flag", ino)
 		}

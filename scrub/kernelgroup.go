@@ -48,6 +48,7 @@ func (p *pass) findMetadata(fs *verdict.FS, g *group, t ioctl.ScrubType, types [
 		f.blockers = verdict.MayRebuildBnobt(facts)
 	case ioctl.ScrubTypeREFCNTBT:
 		f.Row, f.order = 6, orderRefcountbt
+		p.sayMiscounted(f.Finding, p.miscounted[g.agno])
 		f.blockers = verdict.RmapbtProven(facts, t, 0)
 	case ioctl.ScrubTypeSB:
 		f.order = orderOther

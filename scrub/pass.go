@@ -44,9 +44,13 @@ type pass struct {
 	fsBad            []kernel.Result       // scrubs of the filesystem and of rtgroups
 	rmapBad          []*dispute            // confirmed disputes between forks and rmapbts
 	shared           []verdict.SharedPiece // confirmed between forks and refcountbts
-	findings         []*finding
-	hidden           map[ioctl.Ino]ioctl.AGNumber // inodes that a bad inobt hides, some of them
-	ownerIn          map[ownerGroup]bool          // AGs that disputed inodes have records in
+	// miscounted are those that blame a refcountbt, unflagged the inodes that share
+	// blocks without saying so.
+	miscounted map[ioctl.AGNumber][]*verdict.SharedPiece
+	unflagged  map[ioctl.Ino]bool
+	findings   []*finding
+	hidden     map[ioctl.Ino]ioctl.AGNumber // inodes that a bad inobt hides, some of them
+	ownerIn    map[ownerGroup]bool          // AGs that disputed inodes have records in
 
 	marks map[ioctl.AGNumber]ioctl.AGHealth // what the kernel had marked at its end
 
