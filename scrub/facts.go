@@ -82,6 +82,9 @@ func (p *pass) exempt(fs *verdict.FS) *verdict.FS {
 			}
 		}
 	}
+	for ino, results := range p.inodeBad {
+		sound[ino] = sound[ino] || onlyDisagrees(results)
+	}
 	out := *fs
 	out.SickInodes = nil
 	for i := range p.walk.Sick {

@@ -66,7 +66,9 @@ func (p *pass) judge(ctx context.Context) error {
 	if err := p.findRmapbts(ctx, fs); err != nil {
 		return err
 	}
-	p.findFreeSpace()
+	if err := p.findFreeSpace(ctx, fs); err != nil {
+		return err
+	}
 	if err := p.findUnreadable(ctx, fs); err != nil {
 		return err
 	}
@@ -262,88 +264,6 @@ func evidenceOf(set []*dispute) []*verdict.Dispute {
 
 func shareGroup(a, b *dispute) bool {
 	return slices.ContainsFunc(a.groupNumbers(), b.touches)
-}
-
-// findFreeSpace makes one finding per AG of the blocks about which the bnobt
-// is wrong (rows 4 and 7). Blocks that a dispute is about are its own.
-func (p *pass) findFreeSpace() {
-	for i := range p.groups {
-		g := &p.groups[i]
-		owned, leaked := p.spaceConflicts(g)
-		if g.suspect {
-			leaked = p.notMetadata(g.agno, leaked) // lost records of metadata are the rmapbt's fault
-		}
-		if len(owned) == 0 && len(leaked) == 0 {
-			continue
-		}
-		f := p.fromSpace(g, owned, leaked)
-		f.order = orderFreeSpace
-		facts := p.facts(g, nil)
-		decided := verdict.DecideGroup(&verdict.GroupSeen{
-			AG: facts, OwnedFree: len(owned) > 0, Leaked: len(leaked) > 0, LeakProven: p.leakProven(g),
-		})
-		f.blockers = verdict.MayRebuildBnobt(facts)
-		if decided.Held() {
-			why := decided.Reason
-			if !p.r.coverage.KernelScrub {
-				why = "only the kernel's scrub can tell a moment without transactions under way, and lost space looks like a long one"
-			}
-			f.blockers = append([]verdict.Blocker{{Clause: fmt.Sprintf("row %d", decided.Row), Why: why}}, f.blockers...)
-			f.Outcome, f.Severity = Unsettled, Warning
-		}
-		f.steps = []step{{obj: kernel.Object{Type: ioctl.ScrubTypeBNOBT, AGNo: g.agno}, forced: true}}
-		if len(f.blockers) > 0 && f.Outcome == "" {
-			// Blocks in use whose rmap was lost look the same.
-			f.AtFault, f.WaysOut = string(verdict.Undecided), offline()
-		}
-		p.add(f)
-	}
-}
-
-// spaceConflicts returns the confirmed conflicts of g that no dispute explains.
-func (p *pass) spaceConflicts(g *group) (owned, leaked []verdict.Range) {
-	for _, s := range g.space {
-		if s.Status != confirm.Confirmed {
-			continue
-		}
-		parts := confirm.Subtract(s.Parts, p.disputed(g.agno))
-		if s.Conflict == confirm.OwnedFree {
-			owned = append(owned, parts...)
-		} else {
-			leaked = append(leaked, parts...)
-		}
-	}
-	return owned, leaked
-}
-
-// disputed returns the blocks of agno that disputes are about, sorted.
-func (p *pass) disputed(agno ioctl.AGNumber) []verdict.Range {
-	var out []verdict.Range
-	for _, d := range p.rmapBad {
-		for i := range d.Pieces {
-			if pc := &d.Pieces[i]; pc.AGNo == agno {
-				out = append(out, verdict.Range{Start: pc.Start, Count: pc.Count})
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b verdict.Range) int { return int(int64(a.Start) - int64(b.Start)) })
-	return out
-}
-
-// leakProven tells whether space that nobody owns and the bnobt does not have
-// was seen without doubt: in a moment without transactions under way, or
-// together with a complaint of the kernel's own scrub of these btrees.
-func (p *pass) leakProven(g *group) bool {
-	const bad = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt
-	if g.scrubs[ioctl.ScrubTypeBNOBT].Flags.Any(bad) || g.scrubs[ioctl.ScrubTypeCNTBT].Flags.Any(bad) {
-		return true
-	}
-	for _, s := range g.space {
-		if s.Status == confirm.Confirmed && s.Conflict == confirm.Neither && !s.Quiet {
-			return false
-		}
-	}
-	return true
 }
 
 // findInodeBtrees makes a finding of every AG whose inobt or finobt the kernel
