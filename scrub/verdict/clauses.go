@@ -235,8 +235,9 @@ func allocates(target ioctl.ScrubType) bool {
 func MayRebuildBnobt(ag *AG) []Blocker {
 	const target = ioctl.ScrubTypeBNOBT
 	b := RmapbtProven(ag, target, 0)
-	// AGF counters are wrong together with the bnobt; a corrupt AGF is another matter.
-	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !s.Ran || s.Flags.Has(ioctl.ScrubCorrupt) {
+	// AGF counters are wrong together with the bnobt, and the kernel calls that
+	// corrupt where it has others in memory. A wrong root shows in its btree.
+	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !s.Ran || s.Flags.Has(ioctl.ScrubCorrupt) && !ag.rootsSound() {
 		b = block(b, "source", fmt.Sprintf("the AGF of AG %d is not sound", ag.AGNo))
 	}
 	for _, t := range []ioctl.ScrubType{
@@ -247,6 +248,19 @@ func MayRebuildBnobt(ag *AG) []Blocker {
 		}
 	}
 	return block(b, "source", ag.ForksUnproven...)
+}
+
+// rootsSound tells whether every btree that the AGF has the root of could be
+// walked, and none is corrupt in itself.
+func (ag *AG) rootsSound() bool {
+	for _, t := range []ioctl.ScrubType{
+		ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeREFCNTBT,
+	} {
+		if s := ag.Scrubs[t]; !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
+			return false
+		}
+	}
+	return true
 }
 
 // MayRebuildInobt lists what stands against rebuilding the inode btrees of ag

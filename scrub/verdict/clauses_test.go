@@ -218,7 +218,15 @@ func TestMayRebuildBnobt(t *testing.T) {
 			says(ag, ioctl.ScrubTypeBNOBT, corrupt|xcorrupt)
 			says(ag, ioctl.ScrubTypeCNTBT, corrupt|xfail)
 		}, nil},
-		{"AGF corrupt", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeAGF, corrupt) }, []string{"source"}},
+		{"AGF corrupt, and every btree that it has the root of is sound", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeAGF, corrupt) }, nil},
+		{"AGF corrupt, and the bnobt too", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeAGF, corrupt)
+			says(ag, ioctl.ScrubTypeBNOBT, corrupt)
+		}, []string{"source"}},
+		{"AGF corrupt, and the cntbt was not checked", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeAGF, corrupt)
+			delete(ag.Scrubs, ioctl.ScrubTypeCNTBT)
+		}, []string{"source"}},
 		{"no verdict on the AGF", func(_ *verdict.FS, ag *verdict.AG) { delete(ag.Scrubs, ioctl.ScrubTypeAGF) }, []string{"source"}},
 		{"AGF counters follow the bnobt", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeAGF, xcorrupt) }, nil},
 		{"a fork is not known to be in the rmapbt", func(_ *verdict.FS, ag *verdict.AG) { ag.ForksUnproven = []string{"symlink 5"} }, []string{"source"}},
