@@ -38,7 +38,7 @@ type Campaign struct {
 
 const (
 	// bootLimit is the time limit of one boot, of which most takes a few seconds.
-	bootLimit = 150 * time.Second
+	bootLimit = 240 * time.Second
 	// caseLimit is what each further case of a boot adds to it.
 	caseLimit = 60 * time.Second
 	bootMem   = 1024 // MiB
@@ -171,7 +171,15 @@ func (t *trial) dir() string { return t.job.Dir }
 
 // over tells whether nothing is left to be done inside.
 func (t *trial) over() bool {
-	return t.inside.Stage == stageDone || t.inside.Redraw != "" || t.inside.Error != "" || t.began && !t.kernel.Finished()
+	return t.inside.ended() || t.lost()
+}
+
+// lost tells whether the kernel was lost, or is of no more use, since it began.
+func (t *trial) lost() bool { return t.began && (!t.kernel.Finished() || t.inside.Hung != "") }
+
+// ended tells whether a case was carried out, or cannot be.
+func (in *inside) ended() bool {
+	return in.Stage == stageDone || in.Redraw != "" || in.Error != ""
 }
 
 // prepare draws until something can be damaged. Without a trial the result has
@@ -256,7 +264,7 @@ func (c *Campaign) boots(ctx context.Context, trials []*trial) error {
 				return err
 			}
 		}
-		lost := slices.IndexFunc(trials, func(t *trial) bool { return t.began && !t.kernel.Finished() })
+		lost := slices.IndexFunc(trials, (*trial).lost)
 		if lost >= 0 && len(trials) > 1 {
 			if err := c.boots(ctx, trials[lost:lost+1]); err != nil {
 				return err
@@ -285,19 +293,21 @@ func (t *trial) read(result lab.Result) error {
 	}
 	t.began, t.kernel = true, result
 	t.kernel.Console = consoleOf(result.Console, t.job.Name)
-	if t.inside.Stage == stageDone || t.inside.Redraw != "" || t.inside.Error != "" {
+	if t.inside.ended() {
 		// It was over before the kernel was lost, if it was.
 		t.kernel.TimedOut, t.kernel.Crashed = false, false
 	}
 	return os.WriteFile(filepath.Join(t.dir(), "console"), []byte(t.kernel.Console), 0o644)
 }
 
-// consoleOf cuts a console to what came while a trial ran.
+// consoleOf cuts a console to what came while a trial ran; the whole of it
+// where the trial has left no mark.
 func consoleOf(console, name string) string {
-	_, mine, ok := strings.Cut(console, beginMark+name+"\n")
-	if !ok {
-		_, mine, _ = strings.Cut(console, beginMark+name+"\r\n")
+	at := strings.Index(console, beginMark+name)
+	if at < 0 {
+		return console
 	}
+	mine := console[at+len(beginMark):]
 	mine, _, _ = strings.Cut(mine, beginMark)
 	return mine
 }

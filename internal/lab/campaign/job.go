@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,7 @@ type inside struct {
 	Seconds  []string `json:"seconds"`          // since the job began, when each stage did
 	Redraw   string   `json:"redraw,omitempty"` // why the draw is no case
 	Error    string   `json:"error,omitempty"`  // why the case could not be carried out
+	Hung     string   `json:"hung,omitempty"`   // which program did not come back
 	Injected []string `json:"injected"`         // in words
 	Oracle   Oracle   `json:"oracle"`
 	Status   int      `json:"status"`   // of the program
@@ -101,10 +103,16 @@ func Inside(paths ...string) error {
 
 // carryOut runs a case and tells what came of it.
 func (r *rig) carryOut() error {
-	if err := os.WriteFile("/dev/kmsg", []byte(beginMark+r.Name+"\n"), 0); err != nil {
+	// The console shows no less than critical messages.
+	if err := os.WriteFile("/dev/kmsg", []byte("<2>"+beginMark+r.Name+"\n"), 0); err != nil {
 		return fmt.Errorf("mark the kernel's log: %w", err)
 	}
 	err := r.run()
+	var hung hang
+	if errors.As(err, &hung) {
+		r.inside.Hung = hung.Error()
+		return errors.Join(err, r.tell(r.inside.Stage)) // which ends the boot
+	}
 	if r.fs != nil {
 		_ = r.fs.Close() // after an error it is still mounted
 	}
@@ -219,7 +227,7 @@ func (r *rig) after(fs *lab.LoopFS) error {
 	if err := r.tell(stageCheck); err != nil {
 		return err
 	}
-	if len(r.Check) > 0 {
+	if len(r.Check) > 0 && r.allRepaired() {
 		if r.inside.Check, err = r.program(r.Check, fs.Dir(), fileCheck); err != nil {
 			return err
 		}
@@ -230,6 +238,26 @@ func (r *rig) after(fs *lab.LoopFS) error {
 	return r.tell(stageDone)
 }
 
+// allRepaired tells whether the report has findings and leaves none of them:
+// where something is left, a check finds that again.
+func (r *rig) allRepaired() bool {
+	said, err := os.ReadFile(filepath.Join(r.Dir, fileSaid))
+	if err != nil {
+		return false
+	}
+	found := parseReport(splitLines(said))
+	return len(found) > 0 && !slices.ContainsFunc(found, Finding.left)
+}
+
+// programLimit is how long a program may take that usually takes a second.
+const programLimit = 120 * time.Second
+
+// hang is an error that says that a program did not come back. The kernel is of
+// no more use then.
+type hang struct{ what string }
+
+func (h hang) Error() string { return h.what }
+
 // program runs one program on the mount and keeps what it prints on the host.
 func (r *rig) program(argv []string, dir, file string) (status int, err error) {
 	out, err := os.Create(filepath.Join(r.Dir, file))
@@ -237,10 +265,31 @@ func (r *rig) program(argv []string, dir, file string) (status int, err error) {
 		return 0, err
 	}
 	defer out.Close()
-	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], dir)...) //nolint:noctx // the boot's limit ends it
+	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], dir)...) //nolint:noctx // one that hangs in the kernel cannot be ended
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", out, out
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("run %s: %w", argv[0], err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err = <-ended:
+	case <-time.After(programLimit):
+		// Where it is: the kernel's blocked tasks on the console, and for a Go
+		// program its goroutines in what it printed.
+		_ = os.WriteFile("/proc/sysrq-trigger", []byte("w"), 0)
+		_ = cmd.Process.Signal(unix.SIGQUIT)
+		where := "in the kernel: it cannot be ended"
+		select {
+		case <-ended:
+			where = "it could be ended"
+		case <-time.After(5 * time.Second):
+		}
+		_ = out.Sync()
+		return 0, hang{fmt.Sprintf("%s did not come back in %s; %s", filepath.Base(argv[0]), programLimit, where)}
+	}
 	var exit *exec.ExitError
-	switch err := cmd.Run(); {
+	switch {
 	case errors.As(err, &exit):
 		return exit.ExitCode(), out.Sync()
 	case err != nil:

@@ -68,6 +68,8 @@ func (t *trial) outcome(ctx context.Context) (*Outcome, error) {
 	in, dir := t.inside, t.dir()
 	o := &Outcome{Status: in.Status, Shutdown: in.Shutdown, Remount: in.Remount, Check: in.Check, Complains: t.kernel.Complaints()}
 	switch {
+	case in.Hung != "":
+		o.Hung = "in stage " + in.Stage + ": " + in.Hung
 	case t.kernel.TimedOut:
 		o.Hung = "in stage " + in.Stage + ": " + lostWords(t.kernel)
 	case t.kernel.Crashed:

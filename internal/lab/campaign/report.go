@@ -14,6 +14,11 @@ type Finding struct {
 	Lines   int    `json:"lines"` // of text
 }
 
+// left tells whether the filesystem is still damaged, as far as the report goes.
+func (f Finding) left() bool {
+	return f.Outcome != "repaired" && f.Outcome != "optimizable" && f.Outcome != "noted"
+}
+
 // headline begins a finding; verdictLine says which structure is at fault.
 var (
 	headline    = regexp.MustCompile(`^(REPAIRED|REPAIRABLE|OPTIMIZABLE|NOTED|HELD|UNSETTLED|FAILED) (critical|corruption|warning|optimization): (.*)$`)
