@@ -48,10 +48,18 @@ type Oracle struct {
 type truth struct {
 	rmaps map[ioctl.AGNumber][]lab.RmapRec
 	links map[ioctl.Ino]bool // inodes of which userspace cannot list the blocks
+
+	agblocks, agcount, last uint64 // size of a group, their number, size of the last one
+	agblklog                uint8
 }
 
 func readTruth(img *lab.Image) (*truth, error) {
-	t := &truth{rmaps: make(map[ioctl.AGNumber][]lab.RmapRec), links: make(map[ioctl.Ino]bool)}
+	sb := &img.SB
+	t := &truth{
+		rmaps: make(map[ioctl.AGNumber][]lab.RmapRec), links: make(map[ioctl.Ino]bool),
+		agblocks: uint64(sb.AGBlocks), agcount: uint64(sb.AGCount), agblklog: sb.AGBlockLog,
+		last: sb.DBlocks - uint64(sb.AGCount-1)*uint64(sb.AGBlocks),
+	}
 	for agno := range ioctl.AGNumber(img.SB.AGCount) {
 		tree, err := img.RmapBT(agno)
 		if err != nil {
@@ -118,6 +126,16 @@ func (t *truth) use(agno ioctl.AGNumber, start ioctl.AGBlock, count uint32) use 
 	return u
 }
 
+// inside tells whether an extent lies in one group, as the kernel wants it.
+func (t *truth) inside(r lab.ExtentRec) bool {
+	agno, agbno := uint64(r.StartBlock)>>t.agblklog, uint64(r.StartBlock)&(1<<t.agblklog-1)
+	size := t.agblocks
+	if agno == t.agcount-1 {
+		size = t.last
+	}
+	return agno < t.agcount && r.BlockCount > 0 && agbno+uint64(r.BlockCount) <= size
+}
+
 // oracle judges injections by what was true before them.
 func (t *truth) oracle(all []lab.Injected) Oracle {
 	var o Oracle
@@ -148,7 +166,7 @@ var (
 	blameRefcount = []string{"refcountbt"}
 	blameFree     = []string{"bnobt", "cntbt", "agf", "fscounters"}
 	blameInodes   = []string{"inobt", "finobt", "agi", "fscounters"}
-	blameFork     = []string{"data fork", "attribute fork", "fork", "inode", "bmapbtd", "bmapbta"}
+	blameFork     = []string{"data fork", "attribute fork", "fork", "inode", "reflink flag", "bmapbtd", "bmapbta"}
 	blameAGF      = []string{"agf", "bnobt", "cntbt", "rmapbt", "refcountbt", "agfl", "fscounters"}
 	blameAGI      = []string{"agi", "inobt", "finobt", "fscounters"}
 	blameAGFL     = []string{"agfl", "agf"}
@@ -191,7 +209,7 @@ func (t *truth) one(in lab.Injected) Oracle {
 	case in.Class == lab.FaultLostBmbt, in.Class == lab.FaultBMBTPointer:
 		return Oracle{blameFork, []HoldReason{OnlyTrace, ForkAlone}}
 	case in.Ino != 0 && in.Owner == uint64(in.Ino):
-		return Oracle{append(slices.Clone(blameFork), "rmapbt"), holdFork(in)}
+		return Oracle{append(slices.Clone(blameFork), "rmapbt"), t.holdFork(in)}
 	default:
 		return Oracle{}
 	}
@@ -223,7 +241,7 @@ func (t *truth) holdRmap(in lab.Injected) []HoldReason {
 }
 
 // holdFork judges a changed or removed extent of a fork.
-func holdFork(in lab.Injected) []HoldReason {
+func (t *truth) holdFork(in lab.Injected) []HoldReason {
 	var out []HoldReason
 	for _, e := range in.Edits {
 		was, had := e.Old.(lab.ExtentRec)
@@ -238,7 +256,7 @@ func holdFork(in lab.Injected) []HoldReason {
 		case had && has && is.BlockCount > was.BlockCount:
 			out = append(out, ForkAlone)
 		}
-		if has && is.BlockCount == 0 {
+		if has && !t.inside(is) || in.Fork == ioctl.AttrFork && is.Unwritten {
 			out = append(out, Unloadable)
 		}
 	}
