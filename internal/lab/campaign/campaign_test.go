@@ -127,6 +127,7 @@ func TestJudge(t *testing.T) {
 		"offline finds":     {Single, Outcome{Offline: []string{"x"}, Findings: []Finding{repaired}}, rmap, false, "xfs_repair"},
 		"image contradicts": {Single, Outcome{Contradictions: []string{"x"}, Findings: []Finding{repaired}}, rmap, false, "on the image"},
 		"harmed":            {Single, Outcome{Harmed: []string{"f: data"}, Findings: []Finding{repaired}}, rmap, false, "HARMED"},
+		"made free":         {Single, Outcome{Exposed: []string{"x"}, Findings: []Finding{repaired}}, rmap, false, "MADE FREE"},
 		"hung":              {Single, Outcome{Hung: "in stage run"}, rmap, false, "HUNG"},
 		"shut down":         {Single, Outcome{Shutdown: "EIO", Findings: []Finding{held}}, tie, false, "SHUTDOWN"},
 		"clean":             {Clean, Outcome{}, Oracle{}, true, ""},
@@ -161,6 +162,18 @@ func TestHarmIsNeitherBeforeNorClean(t *testing.T) {
 	require.Len(t, o.Harmed, 2)
 	assert.True(t, strings.HasPrefix(o.Harmed[0], "d: "))
 	assert.True(t, strings.HasPrefix(o.Harmed[1], "e: "))
+}
+
+// TestWhatIsMadeFreeIsHarm: but not what was free already because of the damage.
+func TestWhatIsMadeFreeIsHarm(t *testing.T) {
+	t.Parallel()
+	const inode = "inode 7 has mode 0100644, and the inobt says allocated: false"
+	const space = "bnobt of AG 0 and the gaps between what is owned: {start 1, blocks 2} is only in the first"
+	const lost = "bnobt of AG 0 and the gaps between what is owned: {start 9, blocks 2} is only in the second"
+	o := Outcome{Contradictions: []string{inode, space, lost}}
+	o.worsened([]string{space})
+	assert.Equal(t, []string{inode}, o.Exposed)
+	assert.True(t, o.Harm())
 }
 
 func TestTableAndTargets(t *testing.T) {

@@ -55,10 +55,12 @@ type inside struct {
 	Hung     string   `json:"hung,omitempty"`   // which program did not come back
 	Injected []string `json:"injected"`         // in words
 	Oracle   Oracle   `json:"oracle"`
-	Status   int      `json:"status"`   // of the program
-	Shutdown string   `json:"shutdown"` // why the filesystem would not sync after the program
-	Remount  string   `json:"remount"`  // why it could not be mounted again
-	Check    int      `json:"check"`    // exit status of the check
+	Status   int      `json:"status"` // of the program
+	// Contradictions of the image (lab.CheckImage) once it was damaged.
+	Contradictions []string `json:"contradictions,omitempty"`
+	Shutdown       string   `json:"shutdown"` // why the filesystem would not sync after the program
+	Remount        string   `json:"remount"`  // why it could not be mounted again
+	Check          int      `json:"check"`    // exit status of the check
 }
 
 // Names of the files in a job's directory.
@@ -397,6 +399,7 @@ func (r *rig) inject(img *lab.Image, say bool) error {
 			r.inside.Injected = append(r.inside.Injected, done.Describe())
 		}
 		r.inside.Oracle = before.oracle(r.injected)
+		r.inside.Contradictions = lab.CheckImage(img)
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type Outcome struct {
 	Findings []Finding `json:"findings,omitempty"` // of scrubd
 
 	Harmed    []string `json:"harmed,omitempty"`    // files that read neither as before nor as undamaged
+	Exposed   []string `json:"exposed,omitempty"`   // what is in use and was made free space or a free inode
 	Recovered []string `json:"recovered,omitempty"` // files that read as undamaged again
 	Damaged   int      `json:"damaged"`             // files that read differently because of the damage alone
 	Offline   []string `json:"offline,omitempty"`   // what xfs_repair -n says afterwards
@@ -109,8 +110,11 @@ func (t *trial) outcome(ctx context.Context) (*Outcome, error) {
 	if o.Offline, err = offline(ctx, t.job.Image); err != nil {
 		return nil, err
 	}
-	o.Contradictions, err = lab.CheckImageFile(t.job.Image)
-	return o, err
+	if o.Contradictions, err = lab.CheckImageFile(t.job.Image); err != nil {
+		return nil, err
+	}
+	o.worsened(in.Contradictions)
+	return o, nil
 }
 
 // compare counts the files that were harmed and those that were recovered.
@@ -129,6 +133,20 @@ func (o *Outcome) compare(clean, before, after lab.Snapshot) {
 	}
 	slices.Sort(o.Harmed)
 	slices.Sort(o.Recovered)
+}
+
+// lossLines matches the contradictions in which something that is in use is
+// said to be free: the next write may go there.
+var lossLines = regexp.MustCompile(`the inobt says allocated: false|^bnobt of .* is only in the first$`)
+
+// worsened notes what is in use and has become free by the run: nothing reads
+// differently yet.
+func (o *Outcome) worsened(before []string) {
+	for _, line := range o.Contradictions {
+		if lossLines.MatchString(line) && !slices.Contains(before, line) {
+			o.Exposed = append(o.Exposed, line)
+		}
+	}
 }
 
 // byPath splits the lines of a difference.
@@ -151,12 +169,15 @@ func (o *Outcome) harm() {
 	if n := len(o.Harmed); n > 0 {
 		o.Wrong = append(o.Wrong, fmt.Sprintf("HARMED %d files, %s", n, o.Harmed[0]))
 	}
+	if n := len(o.Exposed); n > 0 {
+		o.Wrong = append(o.Wrong, fmt.Sprintf("MADE FREE what is in use, in %d places, %s", n, o.Exposed[0]))
+	}
 	slices.Sort(o.Wrong)
 }
 
 // Harm tells whether the run cost anything.
 func (o *Outcome) Harm() bool {
-	return o.lost() || o.Shutdown != "" || o.Remount != "" || len(o.Harmed) > 0
+	return o.lost() || o.Shutdown != "" || o.Remount != "" || len(o.Harmed) > 0 || len(o.Exposed) > 0
 }
 
 // judgeScrubd says what scrubd did right and wrong.

@@ -126,6 +126,7 @@ func (r *rig) forget(img *lab.Image, saved []lab.SavedObject, rng *rand.Rand) er
 	}
 	r.inside.Injected = []string{done.Describe()}
 	r.inside.Oracle = before.oracle([]lab.Injected{done})
+	r.inside.Contradictions = lab.CheckImage(img)
 	return nil
 }
 
