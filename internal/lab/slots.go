@@ -16,6 +16,9 @@ import (
 // EnvSlots is how many lab kernels the machine may run at once.
 const EnvSlots = "SCRUBD_LAB_SLOTS"
 
+// slotPoll is how often those who wait look for a free slot.
+const slotPoll = 50 * time.Millisecond
+
 // takeSlot waits for one of the machine's slots for a running kernel. Slots are
 // locked files, so a process that dies gives its slot back.
 func takeSlot(ctx context.Context) (release func(), err error) {
@@ -38,7 +41,12 @@ func takeSlot(ctx context.Context) (release func(), err error) {
 			}
 			err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 			if err == nil {
-				return func() { _ = file.Close() }, nil
+				return func() {
+					_ = file.Close()
+					// Who runs boot after boot would take it again before anybody who
+					// waits has looked.
+					time.Sleep(2 * slotPoll)
+				}, nil
 			}
 			_ = file.Close()
 			if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
@@ -48,7 +56,7 @@ func takeSlot(ctx context.Context) (release func(), err error) {
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("wait for a slot of the lab: %w", ctx.Err())
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(slotPoll):
 		}
 	}
 }
