@@ -31,6 +31,9 @@ type Scrub struct {
 	Extents           uint64         `json:"extents"`
 	Candidates        uint64         `json:"candidates"`
 	CandidatesDropped uint64         `json:"candidates_dropped"`
+	// CaughtUp is how many were gone once live updates were taken in, before
+	// anything had to be looked at.
+	CaughtUp uint64 `json:"candidates_caught_up,omitempty"`
 	// DroppedAtLook is how many were dropped at the first look, the second, ...,
 	// and at all from the last one on.
 	DroppedAtLook []uint64 `json:"candidates_dropped_at_look,omitempty"`

@@ -79,7 +79,7 @@ exit 1
 	s.Geometry, s.Number = "4k", 3
 	var out strings.Builder
 	require.NoError(t, PrintTable(&out, []Report{{Geometry: "4k", Scrubs: []Scrub{s}, Wrong: []string{"a false alarm"}}}))
-	assert.Contains(t, out.String(), "4k        on    1     1      1         0        0          7               7.00 %")
+	assert.Contains(t, out.String(), "4k        on    1     1      1         0        0          7               7           7.00 %")
 	assert.Contains(t, out.String(), "4k: a false alarm\n")
 	assert.False(t, Well([]Report{{Scrubs: []Scrub{s}, Wrong: []string{"a false alarm"}}}))
 	assert.False(t, Well([]Report{{}}), "nothing ran")

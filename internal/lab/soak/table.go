@@ -11,7 +11,7 @@ import (
 // figures are the runs of one filesystem, with live updates or without, added up.
 type figures struct {
 	runs, unsettled, repairs, findings, notZero int
-	candidates, dropped, extents                uint64
+	candidates, caughtUp, extents               uint64
 	elapsed, longest, confirm                   float64
 	looks                                       []uint64
 }
@@ -19,7 +19,7 @@ type figures struct {
 func (f *figures) add(s *Scrub) {
 	f.runs++
 	f.candidates += s.Candidates
-	f.dropped += s.CandidatesDropped
+	f.caughtUp += s.CaughtUp
 	f.extents += s.Extents
 	f.repairs += s.Repairs
 	f.elapsed += s.Elapsed
@@ -43,11 +43,14 @@ func (f *figures) add(s *Scrub) {
 	}
 }
 
+// toConfirm is how many candidates had to be looked at again.
+func (f *figures) toConfirm() uint64 { return f.candidates - min(f.caughtUp, f.candidates) }
+
 // PrintTable prints what was measured, a line for each filesystem, or two where
 // some runs were without live updates; and then everything that should not be.
 func PrintTable(w io.Writer, reports []Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "geometry\tlive\truns\tnot 0\tfindings\trepairs\tunsettled\tcandidates/run\tof extents\tdropped at look 1, 2, ...\ts/run\tlongest\tconfirm s/run\tother faults")
+	fmt.Fprintln(t, "geometry\tlive\truns\tnot 0\tfindings\trepairs\tunsettled\tcandidates/run\tto confirm\tof extents\tdropped at look 1, 2, ...\ts/run\tlongest\tconfirm s/run\tother faults")
 	for i := range reports {
 		r := &reports[i]
 		for _, live := range []string{"on", "off", "-"} {
@@ -61,9 +64,9 @@ func PrintTable(w io.Writer, reports []Report) error {
 				continue
 			}
 			n := float64(f.runs)
-			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.0f\t%.2f %%\t%s\t%.1f\t%.1f\t%.1f\t%d\n",
+			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%.0f\t%.0f\t%.2f %%\t%s\t%.1f\t%.1f\t%.1f\t%d\n",
 				r.Geometry, live, f.runs, f.notZero, f.findings, f.repairs, f.unsettled, float64(f.candidates)/n,
-				100*float64(f.candidates)/float64(max(f.extents, 1)), looksText(f.looks), f.elapsed/n, f.longest, f.confirm/n, len(r.Wrong))
+				float64(f.toConfirm())/n, 100*float64(f.toConfirm())/float64(max(f.extents, 1)), looksText(f.looks), f.elapsed/n, f.longest, f.confirm/n, len(r.Wrong))
 		}
 		if len(r.Scrubs) == 0 {
 			fmt.Fprintf(t, "%s\t\t0\n", r.Geometry)
