@@ -18,8 +18,13 @@ type Scrub struct {
 	Kernel   string `json:"kernel_release"`
 	Seed     uint64 `json:"seed"`
 	Number   int    `json:"run"`
-	// Live is whether live updates were on; missing where this scrubd knows none.
+	// Live is whether live updates were on, which not every kernel has; missing
+	// where this scrubd knows none.
 	Live *bool `json:"live,omitempty"`
+	// Coverage is what of it scrubd says itself.
+	Coverage struct {
+		Live bool `json:"live_updates"`
+	} `json:"coverage"`
 
 	ExitStatus        int            `json:"exit_status"`
 	Complete          bool           `json:"complete"`
@@ -108,6 +113,7 @@ func (p program) once(ctx context.Context, mnt, stateDir string, live bool, limi
 		s.Elapsed = time.Since(began).Seconds()
 	}
 	if p.live {
+		live = live && s.Coverage.Live
 		s.Live = &live
 	}
 	switch {

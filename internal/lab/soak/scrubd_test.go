@@ -63,7 +63,7 @@ func TestRunKeepsWhatWasSaid(t *testing.T) {
 	p := fake(t, `if [ "$2" = --help ]; then echo "  --no-live  no tracepoints"; exit; fi
 echo "$@" >&2
 echo '{"message_type":"finding","finding_id":"x"}'
-echo '{"message_type":"summary","exit_status":1,"complete":true,"findings":{"held":1},"candidates":7,"extents":100}'
+echo '{"message_type":"summary","exit_status":1,"complete":true,"findings":{"held":1},"coverage":{"live_updates":true},"candidates":7,"extents":100}'
 exit 1
 `)
 	s := p.once(t.Context(), "/mnt", "/state", false, time.Minute)
