@@ -16,24 +16,44 @@ import (
 // busyFor is how long a healthy filesystem is scrubbed under writers.
 const busyFor = 60 * time.Second
 
-// scrubWhileBusy runs scrubd without pause under all writers.
+// scrubWhileBusy runs scrubd without pause under all writers, following them in
+// one run and not in the next. The result has to be the same; what differs is
+// how much has to be looked at again.
 func scrubWhileBusy(t *testing.T, fs *lab.LoopFS, length time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	wait := startWriters(ctx, t, fs.Dir())
-	runs, candidates := 0, uint64(0)
-	for ctx.Err() == nil {
-		sum := runOnce(t, fs, scrub.Options{StateDir: t.TempDir()})
-		runs++
+	candidates := uint64(0)
+	var share [2]struct {
+		runs                                         int
+		candidates, confirmed, extents, told, losses uint64
+	}
+	for n := 0; ctx.Err() == nil; n++ {
+		sum := runOnce(t, fs, scrub.Options{StateDir: t.TempDir(), NoLive: n%2 == 1})
+		s := &share[n%2]
+		s.runs++
+		s.candidates += sum.Candidates
+		s.confirmed += sum.Candidates - sum.CaughtUp
+		s.extents += sum.Extents
+		s.told += sum.LiveChanges
+		s.losses += sum.LiveLosses
 		candidates += sum.Candidates
+		if lab.Inside() {
+			assert.Equal(t, n%2 == 0, sum.Coverage.Live, "%s", sum.Coverage.LiveWhy)
+		}
 		for _, f := range sum.Findings {
 			t.Errorf("false alarm: %s %s: %s; %s; %v", f.Outcome, f.AtFault, f.Summary, f.Reason, f.Witnesses)
 		}
 		assert.Zero(t, sum.Repairs)
 		assert.Zero(t, sum.ExitStatus(), "notes: %v", sum.Notes)
 	}
-	t.Logf("%d runs, %d candidates; rounds of the writers: %v", runs, candidates, wait())
+	t.Logf("rounds of the writers: %v", wait())
+	for i, name := range []string{"following the writers", "without"} {
+		s := &share[i]
+		t.Logf("%s: %d runs, %d changes told of, %d losses; of %d extents %d were candidates, and %d had to be confirmed",
+			name, s.runs, s.told, s.losses, s.extents, s.candidates, s.confirmed)
+	}
 	assert.Positive(t, candidates, "the writers were too slow to show anything")
 }
 
