@@ -17,7 +17,7 @@ func (p *pass) findFreeSpace(ctx context.Context, fs *verdict.FS) error {
 	for i := range p.groups {
 		g := &p.groups[i]
 		owned, leaked := p.spaceConflicts(g)
-		if g.suspect {
+		if g.suspect == ioctl.ScrubTypeRMAPBT {
 			leaked = p.notMetadata(g.agno, leaked) // lost records of metadata are the rmapbt's fault
 		}
 		if len(owned) == 0 && len(leaked) == 0 {
@@ -145,4 +145,3 @@ func (p *pass) leakProven(g *group) bool {
 	}
 	return true
 }
-

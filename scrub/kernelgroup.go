@@ -80,8 +80,8 @@ func (p *pass) findMetadata(fs *verdict.FS, g *group, t ioctl.ScrubType, types [
 // one that is corrupt in itself before those that merely disagree, and among
 // those the one that others are built from last.
 func culprit(g *group, types []ioctl.ScrubType) ioctl.ScrubType {
-	if g.suspect && slices.Contains(types, ioctl.ScrubTypeRMAPBT) {
-		return ioctl.ScrubTypeRMAPBT
+	if g.suspect != 0 && slices.Contains(types, g.suspect) {
+		return g.suspect
 	}
 	for _, t := range types {
 		if g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt) {

@@ -66,9 +66,9 @@ type group struct {
 	space         []*confirm.SpaceCandidate
 	shared        []*confirm.SharedCandidate
 	spaceCompared bool
-	suspect       bool   // the rmapbt is what all other metadata of the AG speaks against
-	hidden        uint64 // blocks of inodes that a bad inobt hides
-	rmapErr       error  // the rmapbt cannot be read, or has too many differences
+	suspect       ioctl.ScrubType // what all other metadata of the AG speaks against; 0 for none
+	hidden        uint64          // blocks of inodes that a bad inobt hides
+	rmapErr       error           // the rmapbt cannot be read, or has too many differences
 }
 
 // headerTypes are scrubbed before the walk, spaceTypes after the comparison:

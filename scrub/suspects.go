@@ -24,14 +24,17 @@ var suspectTypes = []ioctl.ScrubType{
 const trialRounds = 2
 
 // findSuspects lets the kernel arbitrate where several kinds of metadata of an
-// AG complain, one of them the rmapbt, and no difference between forks, rmapbt
-// and bnobt says why: each btree is left out in turn.
+// AG complain, and no difference between forks, rmapbt and bnobt says why: each
+// btree is left out in turn.
 func (p *pass) findSuspects(ctx context.Context) error {
 	for i := range p.groups {
 		g := &p.groups[i]
 		bad := badTypes(g, metadataTypes...)
-		if len(bad) < 2 || !slices.Contains(bad, ioctl.ScrubTypeRMAPBT) || g.rmapErr != nil || len(g.candidates) > 0 {
+		if g.rmapErr != nil || len(g.candidates) > 0 || !severalKinds(bad) {
 			continue
+		}
+		if !slices.Contains(bad, ioctl.ScrubTypeRMAPBT) && len(g.space) > 0 {
+			continue // bnobt and rmapbt say of which blocks
 		}
 		if slices.Contains(bad, ioctl.ScrubTypeAGFL) {
 			// The AGFL cannot be left out: without the rmapbt nobody speaks against
@@ -47,11 +50,30 @@ func (p *pass) findSuspects(ctx context.Context) error {
 	return nil
 }
 
+// severalKinds tells whether structures complain that are not rebuilt together,
+// one of them a btree that can be left out. Headers whose counters alone are off
+// speak for themselves.
+func severalKinds(bad []ioctl.ScrubType) bool {
+	kinds := make(map[ioctl.ScrubType]bool)
+	for _, t := range bad {
+		switch t {
+		case ioctl.ScrubTypeCNTBT:
+			t = ioctl.ScrubTypeBNOBT
+		case ioctl.ScrubTypeFINOBT:
+			t = ioctl.ScrubTypeINOBT
+		case ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGI:
+			continue
+		}
+		kinds[t] = true
+	}
+	return len(kinds) > 1
+}
+
 func (p *pass) findSuspect(ctx context.Context, g *group, bad []ioctl.ScrubType) error {
 	before := maps.Clone(g.scrubs)
 	var trials []verdict.Trial
 	for _, t := range suspectTypes {
-		if !slices.Contains(bad, t) {
+		if !slices.Contains(bad, t) && (t != ioctl.ScrubTypeINOBT || !slices.Contains(bad, ioctl.ScrubTypeFINOBT)) {
 			continue
 		}
 		if err := p.trial(ctx, g, t); err != nil {
@@ -60,19 +82,20 @@ func (p *pass) findSuspect(ctx context.Context, g *group, bad []ioctl.ScrubType)
 		trials = append(trials, verdict.Trial{Without: t, Scrubs: maps.Clone(g.scrubs)})
 	}
 	found := verdict.Suspects(trials)
-	blamed := len(found) == 1 && found[0] == ioctl.ScrubTypeRMAPBT
 	if slices.Equal(found, []ioctl.ScrubType{ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeINOBT}) {
 		// These two disagree with each other alone: the AGI decides (row 10).
 		facts := p.facts(g, nil)
 		if err := p.compareChunks(ctx, g, facts); err != nil {
 			return err
 		}
-		blamed = verdict.BlameRmapbtForChunks(facts)
+		if verdict.BlameRmapbtForChunks(facts) {
+			found = found[:1]
+		}
 	}
-	if blamed {
+	if len(found) == 1 && (found[0] == ioctl.ScrubTypeRMAPBT || found[0] == ioctl.ScrubTypeREFCNTBT) {
 		// The marks and the verdicts are to be those of this trial from here on.
-		g.suspect = true
-		return p.trial(ctx, g, ioctl.ScrubTypeRMAPBT)
+		g.suspect = found[0]
+		return p.trial(ctx, g, g.suspect)
 	}
 	for _, t := range metadataTypes {
 		if err := p.scrubGroup(ctx, g, t); err != nil {
