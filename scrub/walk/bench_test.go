@@ -3,6 +3,7 @@ package walk_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"runtime"
 	"runtime/metrics"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/scrubd/scrubd/internal/lab"
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/trees"
 	"github.com/scrubd/scrubd/scrub/walk"
 	"github.com/scrubd/scrubd/scrub/witness"
 	"github.com/scrubd/scrubd/shadow"
@@ -34,7 +36,9 @@ const (
 // quiet.
 //
 // ratio is pass over floor in time, cpu-ratio the same in the CPU time of the
-// process, which other processes disturb less; floor-inodes/s is the speed of the
+// process, which other processes disturb less; trees-cpu-ratio is the CPU time of
+// a pass that makes trees of the claims and counts owners, over that of one that
+// compares the arrays; floor-inodes/s is the speed of the
 // floor, heap-MiB the highest that Go heap and stacks were during the passes,
 // allocs/inode the allocations of a pass.
 func BenchmarkShadowPass(b *testing.B) {
@@ -48,7 +52,7 @@ func BenchmarkShadowPass(b *testing.B) {
 	ctx := context.Background()
 
 	for b.Loop() {
-		var floors, passes, floorCPU, passCPU []time.Duration
+		var floors, passes, floorCPU, passCPU, treesCPU []time.Duration
 		var inodes, peak, allocs uint64
 		for range benchRounds {
 			stop := startClock()
@@ -69,10 +73,18 @@ func BenchmarkShadowPass(b *testing.B) {
 			require.GreaterOrEqual(b, got.inodes, uint64(benchInodes))
 			require.GreaterOrEqual(b, got.extents, uint64(benchExtents))
 			require.Zero(b, got.unexplained)
+
+			stop = startClock()
+			got, err = treesPass(ctx, fs, workers)
+			_, cpu, _ = stop()
+			require.NoError(b, err)
+			treesCPU = append(treesCPU, cpu)
+			require.Zero(b, got.unexplained)
 		}
 		floor, pass := median(floors), median(passes)
 		b.ReportMetric(pass.Seconds()/floor.Seconds(), "ratio")
 		b.ReportMetric(median(passCPU).Seconds()/median(floorCPU).Seconds(), "cpu-ratio")
+		b.ReportMetric(median(treesCPU).Seconds()/median(passCPU).Seconds(), "trees-cpu-ratio")
 		b.ReportMetric(float64(inodes)/floor.Seconds(), "floor-inodes/s")
 		b.ReportMetric(float64(inodes)/pass.Seconds(), "inodes/s")
 		b.ReportMetric(float64(peak)/(1<<20), "heap-MiB")
@@ -159,21 +171,60 @@ func shadowPass(ctx context.Context, fs *ioctl.FS, workers int) (passResult, err
 	defer res.Close()
 	var bad atomic.Uint64
 	err = eachAG(fs, workers, func(agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) error {
-		kernel := witness.RmapView(ctx, fs, agno, buf)
-		for d, err := range shadow.Diff(res.Claims[agno].Chunks(ctx), kernel) {
-			if err != nil {
-				return err
-			}
-			switch strange, err := unexplained(res, &d); {
-			case err != nil:
-				return err
-			case strange:
-				bad.Add(1)
-			}
-		}
-		return nil
+		n, err := strange(ctx, fs, res, agno, res.Claims[agno].Chunks(ctx), buf)
+		bad.Add(n)
+		return err
 	})
 	return passResult{inodes: res.Inodes, extents: res.Extents, unexplained: bad.Load()}, err
+}
+
+// treesPass is shadowPass by way of trees.
+func treesPass(ctx context.Context, fs *ioctl.FS, workers int) (got passResult, err error) {
+	res, err := walk.Run(ctx, fs, walk.Options{Workers: workers})
+	if err != nil {
+		return passResult{}, err
+	}
+	defer res.Close()
+	claims := res.Claims
+	res.Claims = nil
+	set, err := trees.New(claims, trees.Options{})
+	if err != nil {
+		return passResult{}, err
+	}
+	defer set.Close()
+	buf := ioctl.NewFSMapBuffer(ioctl.MaxFSMapRecords)
+	for agno := range ioctl.AGNumber(set.Len()) {
+		tree, err := set.Rmaps(ctx, agno)
+		if err != nil {
+			return passResult{}, err
+		}
+		if _, err := set.Refcounts(ctx, agno); err != nil {
+			return passResult{}, err
+		}
+		n, err := strange(ctx, fs, res, agno, tree.Batches(), buf)
+		if err != nil {
+			return passResult{}, err
+		}
+		got.unexplained += n
+	}
+	got.inodes, got.extents = res.Inodes, res.Extents
+	return got, nil
+}
+
+// strange counts the unexplained differences of one group.
+func strange(ctx context.Context, fs *ioctl.FS, res *walk.Result, agno ioctl.AGNumber, claims iter.Seq2[[]shadow.Rmap, error], buf *ioctl.FSMapBuffer) (n uint64, err error) {
+	for d, err := range shadow.Diff(claims, witness.RmapView(ctx, fs, agno, buf)) {
+		if err != nil {
+			return n, err
+		}
+		switch strange, err := unexplained(res, &d); {
+		case err != nil:
+			return n, err
+		case strange:
+			n++
+		}
+	}
+	return n, nil
 }
 
 // eachAG calls f for every group from a number of goroutines, each with a buffer
