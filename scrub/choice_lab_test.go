@@ -3,6 +3,7 @@ package scrub_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,153 +68,119 @@ func (r *rig) held(n int) []*scrub.Finding {
 // and refuses everything that is not exactly that.
 func TestLabChoice(t *testing.T) {
 	needSmall(t)
-	lab.InKernel(t, func(t *testing.T) {
-		t.Run("rmap", func(t *testing.T) {
-			r, _ := lostExtent(t, 1)
-			before := r.snapshot()
-			require.NotEmpty(t, lab.Diff(r.clean, before), "the fault costs data")
-			f := r.held(1)[0]
-			require.Len(t, f.WaysOut, 2)
-			for _, w := range f.WaysOut {
-				assert.Equal(t, "scrubd repair "+r.fs.Dir()+" --finding "+f.ID+" --trust "+w.Trust, w.Command)
-			}
-			assert.Equal(t, f.ID, r.held(1)[0].ID, "the same in the next run")
-
-			// Nothing is done for another finding, without a yes, or against a veto.
-			space := r.freeBlocks()
-			_, err := r.choose(scrub.Options{}, "00000000", scrub.TrustRmap, agree)
-			var refused *scrub.ChoiceError
-			require.ErrorAs(t, err, &refused)
-			assert.True(t, refused.Unknown)
-			_, err = r.choose(scrub.Options{}, f.ID, "kernel", agree)
-			require.ErrorAs(t, err, &refused)
-			var plan *scrub.Plan
-			sum, err := r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, func(p *scrub.Plan) error {
-				plan = p
-				return errors.New("not today")
-			})
-			require.NoError(t, err)
-			assert.Equal(t, 1, sum.ExitStatus())
-			assert.Contains(t, strings.Join(sum.Notes, ""), "not today")
-			require.NotNil(t, plan)
-			assert.Equal(t, f.Extents, plan.Restored)
-			assert.Empty(t, plan.Freed)
-			sum, err = r.choose(scrub.Options{BeforeRepair: func(context.Context, []string) error { return errors.New("veto") }},
-				f.ID, scrub.TrustRmap, agree)
-			require.NoError(t, err)
-			assert.Zero(t, sum.Repairs)
-			assert.NoDirExists(t, r.state)
-			require.NoError(t, r.fs.Remount())
-			assert.Empty(t, lab.Diff(before, r.snapshot()))
-			assert.Equal(t, space, r.freeBlocks())
-
-			// A state directory that takes nothing is an error, and no repair is run.
-			state := r.state
-			r.state = "/proc/scrubd"
-			sum, err = r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
-			var unwritten *scrub.StateError
-			require.ErrorAs(t, err, &unwritten)
-			assert.Zero(t, sum.Repairs)
-			r.state = state
-
-			sum, err = r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
-			require.NoError(t, err)
-			require.Len(t, sum.Findings, 1)
-			assert.Equal(t, scrub.Repaired, sum.Findings[0].Outcome)
-			assert.FileExists(t, filepath.Join(sum.Findings[0].EvidencePath, "evidence.json"))
-			assert.Zero(t, sum.ExitStatus())
-			require.NoError(t, r.fs.Remount())
-			assert.Empty(t, lab.Diff(r.clean, r.snapshot()), "the data is back")
-			_, err = r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
-			require.ErrorAs(t, err, &refused, "there is nothing to decide any more")
-			assert.Empty(t, r.offline())
+	for name, try := range map[string]func(t *testing.T){
+		"rmap": tryRestore, "refused": tryRefused, "fork": tryGiveUp, "two": tryTwo,
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Much longer than it takes where the machine has nothing else to do.
+			lab.InKernel(t, try, lab.WithTimeout(400*time.Second), lab.WithMem(1500))
 		})
-		t.Run("fork", func(t *testing.T) {
-			r, _ := lostExtent(t, 1)
-			before, space := r.snapshot(), r.freeBlocks()
-			f := r.held(1)[0]
-			var plan *scrub.Plan
-			sum, err := r.choose(scrub.Options{}, f.ID, scrub.TrustFork, func(p *scrub.Plan) error { plan = p; return nil })
-			require.NoError(t, err)
-			require.Len(t, sum.Findings, 1)
-			assert.Equal(t, scrub.Repaired, sum.Findings[0].Outcome)
-			assert.Zero(t, sum.ExitStatus())
-			assert.Equal(t, f.Extents, plan.Freed)
-			require.NoError(t, r.fs.Remount())
-			assert.Empty(t, lab.Diff(before, r.snapshot()), "every file reads as it did before the decision")
-			assert.Equal(t, space+scrub.Blocks(plan.Freed), r.freeBlocks())
-			lost, err := os.Stat(filepath.Join(sum.Findings[0].EvidencePath, "blocks.img"))
-			require.NoError(t, err)
-			assert.Positive(t, lost.Size(), "a copy of what was given up")
-			assert.Zero(t, r.run(scrub.Options{}).ExitStatus())
-			assert.Empty(t, r.offline())
-		})
-		t.Run("two", func(t *testing.T) {
-			r, lost := lostExtent(t, 1, 2)
-			if lost[0].AGNo != lost[1].AGNo {
-				t.Fatalf("choose other seeds: AGs %d and %d", lost[0].AGNo, lost[1].AGNo)
-			}
-			found := r.held(2)
-			// To give up the one would free the other as well.
-			var refused *scrub.ChoiceError
-			_, err := r.choose(scrub.Options{}, found[0].ID, scrub.TrustFork, agree)
-			require.ErrorAs(t, err, &refused)
-			other := found[1].Extents[0]
-			assert.Contains(t, err.Error(), "of AG 0 are in dispute")
-			_ = other
-			for i, f := range found {
-				_, err := r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
-				require.NoError(t, err, "restore %d", i)
-			}
-			require.NoError(t, r.fs.Remount())
-			assert.Empty(t, lab.Diff(r.clean, r.snapshot()))
-			assert.Empty(t, r.run(scrub.Options{}).Findings)
-		})
-		t.Run("changed", func(t *testing.T) {
-			r, _ := lostExtent(t, 1)
-			f := r.held(1)[0]
-			require.NotEmpty(t, f.Files[0].Path)
-			require.NoError(t, os.Remove(r.fs.Path(f.Files[0].Path)))
-			require.NoError(t, r.fs.Sync())
-			_, err := r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
-			var refused *scrub.ChoiceError
-			require.ErrorAs(t, err, &refused)
-		})
-	}, lab.WithTimeout(170*time.Second), lab.WithMem(2500))
+	}
 }
 
-// TestLabForeignRepair: what a pass read before somebody else repaired something
-// does not count. It is made again, and given up when that never ends.
-func TestLabForeignRepair(t *testing.T) {
-	needSmall(t)
-	lab.InKernel(t, func(t *testing.T) {
-		r := newRig(t)
-		r.mount()
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			for ctx.Err() == nil {
-				// Another process: our own threads are not foreign.
-				_ = lab.SidCommand(ctx, "xfs_io", "-x", "-c", "repair -R refcountbt 0", r.fs.Dir()).Run()
-			}
-		}()
-		fs, err := ioctl.Open(r.fs.Dir())
-		require.NoError(t, err)
-		defer fs.Close()
-		sum, err := scrub.Run(t.Context(), fs, scrub.Options{StateDir: r.state})
-		cancel()
-		<-ended
-		require.ErrorIs(t, err, scrub.ErrForeign)
-		require.ErrorContains(t, err, "AG 0")
-		assert.Empty(t, sum.Findings)
-		assert.Zero(t, sum.Repairs)
-		assert.Equal(t, 4, sum.ExitStatus())
+func tryRefused(t *testing.T) {
+	r, _ := lostExtent(t, 1)
+	before, space := r.snapshot(), r.freeBlocks()
+	f := r.held(1)[0]
+	require.NotEmpty(t, f.Files[0].Path)
 
-		again := r.run(scrub.Options{})
-		assert.Empty(t, again.Findings)
-		assert.Zero(t, again.ExitStatus())
-		assert.Empty(t, lab.Diff(r.clean, r.snapshot()))
-	}, lab.WithMem(1500), lab.WithTimeout(170*time.Second))
+	// Nothing is done for another finding, without a yes, or against a veto.
+	_, err := r.choose(scrub.Options{}, "00000000", scrub.TrustRmap, agree)
+	var refused *scrub.ChoiceError
+	require.ErrorAs(t, err, &refused)
+	assert.True(t, refused.Unknown)
+	var plan *scrub.Plan
+	sum, err := r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, func(p *scrub.Plan) error {
+		plan = p
+		return errors.New("not today")
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 1, sum.ExitStatus())
+	assert.Contains(t, strings.Join(sum.Notes, ""), "not today")
+	require.NotNil(t, plan)
+	assert.Equal(t, f.Extents, plan.Restored)
+	assert.Empty(t, plan.Freed)
+	sum, err = r.choose(scrub.Options{BeforeRepair: func(context.Context, []string) error { return errors.New("veto") }},
+		f.ID, scrub.TrustRmap, agree)
+	require.NoError(t, err)
+	assert.Zero(t, sum.Repairs)
+	assert.NoDirExists(t, r.state)
+
+	// A state directory that takes nothing is an error, and no repair is run.
+	r.state = "/proc/scrubd"
+	sum, err = r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+	var unwritten *scrub.StateError
+	require.ErrorAs(t, err, &unwritten)
+	assert.Zero(t, sum.Repairs)
+	require.NoError(t, r.fs.Remount())
+	assert.Empty(t, lab.Diff(before, r.snapshot()))
+	assert.Equal(t, space, r.freeBlocks())
+
+	// What has changed since is another finding.
+	require.NoError(t, os.Remove(r.fs.Path(f.Files[0].Path)))
+	require.NoError(t, r.fs.Sync())
+	_, err = r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+	require.ErrorAs(t, err, &refused)
+}
+
+func tryRestore(t *testing.T) {
+	r, _ := lostExtent(t, 1)
+	require.NotEmpty(t, lab.Diff(r.clean, r.snapshot()), "the fault costs data")
+	f := r.held(1)[0]
+	require.Len(t, f.WaysOut, 2)
+	for _, w := range f.WaysOut {
+		assert.Equal(t, "scrubd repair "+r.fs.Dir()+" --finding "+f.ID+" --trust "+w.Trust, w.Command)
+	}
+	sum, err := r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+	require.NoError(t, err)
+	require.Len(t, sum.Findings, 1)
+	assert.Equal(t, f.ID, sum.Findings[0].ID, "the same in the next run")
+	assert.Equal(t, scrub.Repaired, sum.Findings[0].Outcome)
+	assert.FileExists(t, filepath.Join(sum.Findings[0].EvidencePath, "evidence.json"))
+	assert.Zero(t, sum.ExitStatus())
+	require.NoError(t, r.fs.Remount())
+	assert.Empty(t, lab.Diff(r.clean, r.snapshot()), "the data is back")
+	_, err = r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+	var refused *scrub.ChoiceError
+	require.ErrorAs(t, err, &refused, "there is nothing to decide any more")
+	assert.Empty(t, r.offline())
+}
+
+func tryGiveUp(t *testing.T) {
+	r, _ := lostExtent(t, 1)
+	before, space := r.snapshot(), r.freeBlocks()
+	f := r.held(1)[0]
+	var plan *scrub.Plan
+	sum, err := r.choose(scrub.Options{}, f.ID, scrub.TrustFork, func(p *scrub.Plan) error { plan = p; return nil })
+	require.NoError(t, err)
+	require.Len(t, sum.Findings, 1)
+	assert.Equal(t, scrub.Repaired, sum.Findings[0].Outcome)
+	assert.Zero(t, sum.ExitStatus())
+	assert.Equal(t, f.Extents, plan.Freed)
+	require.NoError(t, r.fs.Remount())
+	assert.Empty(t, lab.Diff(before, r.snapshot()), "every file reads as it did before the decision")
+	assert.Equal(t, space+scrub.Blocks(plan.Freed), r.freeBlocks())
+	lost, err := os.Stat(filepath.Join(sum.Findings[0].EvidencePath, "blocks.img"))
+	require.NoError(t, err)
+	assert.Positive(t, lost.Size(), "a copy of what was given up")
+	assert.Empty(t, r.offline())
+}
+
+// tryTwo: two files of one AG lost something. To give up the one would free the
+// other's blocks as well, and is refused; each gets its own back all the same.
+func tryTwo(t *testing.T) {
+	r, lost := lostExtent(t, 1, 2)
+	require.Equal(t, lost[0].AGNo, lost[1].AGNo, "choose other seeds")
+	found := r.held(2)
+	_, err := r.choose(scrub.Options{}, found[0].ID, scrub.TrustFork, agree)
+	var refused *scrub.ChoiceError
+	require.ErrorAs(t, err, &refused)
+	other := found[1].Extents[0]
+	require.ErrorContains(t, err, fmt.Sprintf("blocks %d+%d of AG %d are in dispute", other.StartBlock, other.BlockCount, other.AGNo))
+	for i, f := range found {
+		_, err := r.choose(scrub.Options{}, f.ID, scrub.TrustRmap, agree)
+		require.NoError(t, err, "restore %d", i)
+	}
+	require.NoError(t, r.fs.Remount())
+	assert.Empty(t, lab.Diff(r.clean, r.snapshot()))
 }
