@@ -147,7 +147,10 @@ type Summary struct {
 	LiveLosses      uint64 // times that it could not keep what it had to tell
 	// DroppedAtLook says at which look they were gone: the first, the second, and
 	// so on; the last element is of all later ones too.
-	DroppedAtLook        [confirm.DropLooks]uint64
+	DroppedAtLook [confirm.DropLooks]uint64
+	// Freezes is how often all writers were stopped, Frozen for how long in all.
+	Freezes              uint64
+	Frozen               time.Duration
 	Repairs              int
 	Began                time.Time
 	Elapsed              time.Duration

@@ -78,11 +78,23 @@ func (p *pass) judge(ctx context.Context) error {
 	return nil
 }
 
+// How often the kernel is asked once more about an inode. On a file that is cloned
+// and punched all the time, every other scrub may meet a chain under way.
+const (
+	recheckTries       = 10
+	recheckTriesOfMany = 2
+	recheckFew         = 64
+)
+
 // recheckInodes asks the kernel once more about every inode that it found bad:
 // its scrub of an inode does not wait for chains of transactions on other
 // owners of the same blocks, so that one complaint on a busy filesystem may be
 // a moment's.
 func (p *pass) recheckInodes(ctx context.Context) error {
+	tries := recheckTries
+	if len(p.inodeBad) > recheckFew { // no moment's doing
+		tries = recheckTriesOfMany
+	}
 	for ino, results := range p.inodeBad {
 		var kept []kernel.Result
 		for _, res := range results {
@@ -91,9 +103,9 @@ func (p *pass) recheckInodes(ctx context.Context) error {
 				continue
 			}
 			again := res
-			for range 2 {
-				if drain := p.r.drain(); drain != nil && again.Flags.Has(ioctl.ScrubXCorrupt) {
-					if err := drain(ctx, agOf(p.r.fs, ino)); err != nil {
+			for range tries {
+				if again.Flags.Has(ioctl.ScrubXCorrupt) {
+					if err := p.barriers(ctx, ino); err != nil {
 						return err
 					}
 				}
@@ -113,6 +125,30 @@ func (p *pass) recheckInodes(ctx context.Context) error {
 			delete(p.inodeBad, ino)
 		} else {
 			p.inodeBad[ino] = kept
+		}
+	}
+	return nil
+}
+
+// barriers waits for what is under way in every AG that an inode has blocks in,
+// and in its own: its scrub compares its forks with the rmapbts of these.
+func (p *pass) barriers(ctx context.Context, ino ioctl.Ino) error {
+	groups := []ioctl.AGNumber{agOf(p.r.fs, ino)}
+	for _, fork := range []ioctl.Fork{ioctl.DataFork, ioctl.AttrFork} {
+		recs, err := p.settler.Fork(uint64(ino), fork)
+		if err != nil && endsRun(ctx, err) {
+			return err
+		}
+		for i := range recs {
+			agno, _ := p.r.fs.Geometry().DAddrToAG(recs[i].Block)
+			if uint64(agno) < uint64(len(p.groups)) && !slices.Contains(groups, agno) {
+				groups = append(groups, agno)
+			}
+		}
+	}
+	for _, agno := range groups {
+		if _, err := p.settler.Barrier(ctx, agno); err != nil {
+			return err
 		}
 	}
 	return nil

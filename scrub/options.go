@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/scrubd/scrubd/scrub/confirm"
 )
 
 // Mode is how far a run may go.
@@ -78,6 +80,10 @@ type Options struct {
 	// ten minutes).
 	Others   func(ctx context.Context) []string
 	Patience time.Duration
+	// Freeze, when set, may be used to stop all writers of the filesystem for a
+	// moment: what could not be settled, and what a repair that frees blocks would
+	// rest on, is looked at once more then. See [confirm.FreezeFunc].
+	Freeze confirm.FreezeFunc
 	// Events receives every event, one at a time; nil drops them.
 	Events func(Event)
 	// Log receives what an operator may want to know and a report does not

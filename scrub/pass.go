@@ -334,8 +334,8 @@ func (p *pass) settle(ctx context.Context) error {
 	if err := p.settler.SettleShared(ctx, shared); err != nil {
 		return fmt.Errorf("confirm shared blocks: %w", err)
 	}
-	if err := p.proveLeaks(ctx, space); err != nil {
-		return fmt.Errorf("confirm lost space: %w", err)
+	if err := p.proveExact(ctx, cands, space); err != nil {
+		return fmt.Errorf("confirm in a quiet moment: %w", err)
 	}
 	for i := range p.groups {
 		g := &p.groups[i]
@@ -347,33 +347,6 @@ func (p *pass) settle(ctx context.Context) error {
 		return err
 	}
 	p.r.sum.ConfirmSeconds += time.Since(began).Seconds()
-	return nil
-}
-
-// proveLeaks looks at space that nobody owns and nobody has free in a moment
-// without transactions under way, where the tracepoints tell of one: it looks
-// the same in the middle of every allocation.
-func (p *pass) proveLeaks(ctx context.Context, space []*confirm.SpaceCandidate) (err error) {
-	drain := p.r.drain()
-	leaks := slices.DeleteFunc(slices.Clone(space), func(c *confirm.SpaceCandidate) bool {
-		return c.Status != confirm.Confirmed || c.Conflict != confirm.Neither
-	})
-	if len(leaks) == 0 || drain == nil {
-		return nil
-	}
-	stream, err := p.quietStream()
-	if err != nil {
-		p.r.log.WithError(err).Info("lost space cannot be proven by tracepoints")
-		return nil
-	}
-	for _, c := range leaks {
-		err := p.settler.ProveQuiet(ctx, c, func(ctx context.Context, agno ioctl.AGNumber, observe func() error) (bool, error) {
-			return stream.Quiet(ctx, agno, drain, observe)
-		})
-		if err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

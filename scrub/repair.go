@@ -283,6 +283,7 @@ func (r *run) recount(ctx context.Context, res kernel.Result) error {
 // takeNotes records what could not be checked and what is merely odd.
 func (r *run) takeNotes(p *pass) {
 	r.noteUnchecked()
+	r.noteFreezes()
 	if p.xfails > 0 && !r.left() {
 		r.sum.Unchecked += p.xfails
 		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("%s could not be compared with everything, because something was marked sick before; run again", plural(p.xfails, "part")+" of inodes"))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
+	"github.com/scrubd/scrubd/scrub/freeze"
 )
 
 // runOptions are the flags of scrubd run, and what a test replaces.
@@ -28,6 +29,7 @@ type runOptions struct {
 	stateDir, spillDir      string
 	noLive                  bool
 	beforeRepair            string
+	freeze                  time.Duration
 	json, noProgress        bool
 	verbose                 bool
 	choice                  *scrub.Choice // of scrubd repair
@@ -40,6 +42,9 @@ type runOptions struct {
 	thawed func(ctx context.Context, mountPoint string, say func(string)) error
 	engine engine
 }
+
+// defaultFreeze is how long a freeze may last when only the flag is given.
+const defaultFreeze = 500 * time.Millisecond
 
 // requirable are the parts of the coverage that --require can name.
 var requirable = []string{"kernel-scrub", "repair", "rmapbt"}
@@ -66,6 +71,10 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 		"run the shell command `CMD` before the first repair, with the plan on its standard input; "+
 			"any status but 0 is a veto")
 	addPatienceFlag(flags, &o.patience)
+	flags.DurationVar(&o.freeze, "freeze", 0,
+		fmt.Sprintf("stop all writers for up to `TIME` (%s if none is given, at most %s) to look at what cannot be settled otherwise",
+			defaultFreeze, freeze.MaxLimit))
+	flags.Lookup("freeze").NoOptDefVal = defaultFreeze.String()
 	flags.BoolVar(&o.json, "json", false, "report one JSON object a line (see docs/json.md)")
 	flags.BoolVar(&o.noProgress, "no-progress", false, "show no progress (SIGUSR1 still does)")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say more on standard error")
@@ -125,6 +134,9 @@ func (o *runOptions) validate() error {
 	}
 	if o.workers < 0 {
 		return usageErrorf("--workers: %d is less than 0", o.workers)
+	}
+	if o.freeze < 0 || o.freeze > freeze.MaxLimit {
+		return usageErrorf("--freeze: %s is not between 0 and %s", o.freeze, freeze.MaxLimit)
 	}
 	return nil
 }
@@ -211,6 +223,7 @@ func (o *runOptions) refuse(out io.Writer, t *target, err error, term *terminal)
 // one runs over one filesystem.
 func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, out io.Writer, term *terminal) (int, error) {
 	say := func(s string) { _, _ = fmt.Fprintf(term, "scrubd: %s\n", oneLine(s)) }
+	o.thawStale(t, say)
 	if err := o.thawed(ctx, t.MountPoint, say); err != nil {
 		return o.refuse(out, t, err, term), nil
 	}
@@ -240,8 +253,29 @@ func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, ou
 			}
 		}
 	}
+	so := o.scrubOptions(t, term)
+	if o.freeze > 0 && !t.ReadOnly { // nobody writes to a read-only one
+		f := &freezer{target: t, fs: fs, limit: o.freeze, quiet: hush(s, term)}
+		defer f.close()
+		so.Freeze = f.frozen
+	}
 	go watchMount(ctx, t.MountID, func() { cancel(&unmountedError{Path: t.Path}) })
-	return s.run(ctx, signals.hurry, fs, o.scrubOptions(t, term), o.engine)
+	return s.run(ctx, signals.hurry, fs, so, o.engine)
+}
+
+// thawStale ends a freeze of an earlier run that was killed together with its
+// supervisor: this run would wait for that for ever.
+func (o *runOptions) thawStale(t *target, say func(string)) {
+	stale, err := freeze.ThawStale(freeze.Dir, openMarked)
+	for i := range stale {
+		if stale[i].Thawed {
+			say(printable(stale[i].MountPoint) + ": thawed; an earlier run had left it frozen")
+		}
+		err = errors.Join(err, stale[i].Err)
+	}
+	if err != nil {
+		say(fmt.Sprintf("%s: look for freezes of earlier runs: %v", printable(t.MountPoint), err))
+	}
 }
 
 // openTarget opens a filesystem for a run and locks it. The function returned

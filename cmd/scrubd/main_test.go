@@ -12,11 +12,15 @@ import (
 // TestMain lets this test binary be the command scrubd in scripts, and in what
 // the command starts of itself.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == tryThawed {
+	if len(os.Args) > 1 && (os.Args[1] == tryThawed || os.Args[1] == freezerName) {
 		main()
 	}
 	if os.Getenv(writerEnv) != "" {
 		helpMeasure()
+	}
+	if len(os.Args) > 1 && os.Args[1] == freezeAndHang {
+		hang(os.Args[2:])
+		return
 	}
 	testscript.Main(m, map[string]func(){"scrubd": main})
 }

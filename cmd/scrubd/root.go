@@ -44,8 +44,7 @@ person can decide.
 	root.SetErr(std.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newRunCommand(std), newRepairCommand(std), newProbeCommand(std), newVersionCommand(std), newGenManCommand(std),
-		newUnitsCommand(std),
-		newTryThawedCommand())
+		newUnitsCommand(std), newThawCommand(std), newTryThawedCommand(), newFreezerCommand())
 	return root
 }
 

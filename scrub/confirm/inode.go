@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -204,26 +205,40 @@ type view struct {
 	claims []shadow.Rmap // those that touch the window, clipped to it
 	ctime  ioctl.Timestamp
 	nlink  uint32
-	blocks uint64 // mapped blocks of both forks
-	attr   bool   // which fork could not be read
+	at     time.Time // just before ctime was asked for
+	blocks uint64    // mapped blocks of both forks
+	attr   bool      // which fork could not be read
 }
 
 // read takes the forks of in and its ctime. The statx marks the ctime as
 // queried, so that the next change gets a stamp of its own (multigrain ctime);
 // BULKSTAT's does not. before tells on which side of the forks it goes.
 func (s *Settler) read(in *Inode, w Window, before bool) (view, error) {
+	var stamped view
+	if before && in.file >= 0 {
+		if err := s.stamp(in, &stamped); err != nil {
+			return stamped, err
+		}
+	}
+	v, err := s.readForks(in, w)
+	if err != nil || in.file < 0 {
+		return v, err
+	}
+	if before {
+		v.ctime, v.nlink, v.at = stamped.ctime, stamped.nlink, stamped.at
+		return v, nil
+	}
+	err = s.stamp(in, &v)
+	return v, err
+}
+
+// readForks takes both forks of in.
+func (s *Settler) readForks(in *Inode, w Window) (view, error) {
 	v := view{state: in.State}
 	if in.file < 0 {
 		return v, nil
 	}
 	v.state = verdict.OwnerLive // until a fork says otherwise; it may have been a moment's
-	if before {
-		if err := s.stamp(in, &v); err != nil {
-			return v, err
-		}
-	}
-	var h maphash.Hash
-	h.SetSeed(s.seed)
 	if in.realtime {
 		// Its data is on another device, and of the blocks of its attributes the
 		// kernel says other addresses, see walk.Opaque. Who has none, has nothing here.
@@ -236,13 +251,10 @@ func (s *Settler) read(in *Inode, w Window, before bool) (view, error) {
 			v.state = verdict.OwnerSilent
 		}
 		in.State, in.UnreadableAttr = v.state, v.attr
-		if !before {
-			if err := s.stamp(in, &v); err != nil {
-				return v, err
-			}
-		}
 		return v, nil
 	}
+	var h maphash.Hash
+	h.SetSeed(s.seed)
 	for _, fork := range [2]ioctl.Fork{ioctl.DataFork, ioctl.AttrFork} {
 		err := s.readFork(in, fork, w, &v, &h)
 		if unreadable(err) {
@@ -255,15 +267,11 @@ func (s *Settler) read(in *Inode, w Window, before bool) (view, error) {
 	}
 	v.sum = h.Sum64()
 	in.State, in.UnreadableAttr = v.state, v.attr
-	if !before {
-		if err := s.stamp(in, &v); err != nil {
-			return v, err
-		}
-	}
 	return v, nil
 }
 
 func (s *Settler) stamp(in *Inode, v *view) error {
+	v.at = time.Now() // before, so that the kernel's clock was no earlier
 	st, err := s.fs.Statx(in.file)
 	if err != nil {
 		return err

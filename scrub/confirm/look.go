@@ -239,7 +239,7 @@ func (s *Settler) judge(c *Candidate, inodes []*Inode, before, after []view, ker
 	if err != nil {
 		return look{}, err
 	}
-	l := look{diffs: second, guarded: true}
+	l := look{diffs: second, guarded: len(inodes) > 0}
 	agrees := len(first) == 0 || len(second) == 0
 	for i, in := range inodes {
 		l.guarded = l.guarded && before[i].state == verdict.OwnerLive && after[i].state == verdict.OwnerLive
@@ -287,7 +287,9 @@ func (s *Settler) moved(in *Inode, before, after *view) string {
 		if before.ctime != after.ctime || before.nlink != after.nlink || before.sum != after.sum || before.attr != after.attr {
 			return "its owner changed during the look"
 		}
-		if !s.opts.MultigrainCtime && time.Since(after.ctime.Time()).Abs() < clockGrain {
+		// A change after the first statx has another ctime only if that was no
+		// longer the clock's present one then.
+		if !s.opts.MultigrainCtime && before.at.Sub(before.ctime.Time()).Abs() < clockGrain {
 			return "its owner changed within the clock's grain"
 		}
 		return ""

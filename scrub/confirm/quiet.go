@@ -10,49 +10,124 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 )
 
-// quietTries is how often a moment without transactions under way is looked
-// for. A busy AG has few of them that last for three calls.
-const quietTries = 100
+// How long a moment without transactions under way is looked for. A busy AG has
+// few of them, and the fewer the more is looked at in one.
+const (
+	quietTries = 100
+	quietBatch = 32
+	// quietShrink is after how many tries in vain less is looked at in one go.
+	quietShrink = 4
+)
 
 // QuietFunc makes one observation of an AG and tells whether no chain of
 // transactions was under way there while it was made.
 type QuietFunc func(ctx context.Context, agno ioctl.AGNumber, observe func() error) (bool, error)
 
-// ProveQuiet looks at a confirmed candidate once more, in a moment in which
-// nothing was under way in its AG, and sets Quiet: what is seen then is exact.
-// A candidate that is not seen then is dropped. Where no such moment is to be
-// had it stays as it is.
+// ProveQuiet looks at each subject once more, in a moment in which nothing was
+// under way in its AG, and settles it: what is seen then is exact. Where no such
+// moment is to be had a subject stays as it is.
 // Errors: quiet's, except those of a barrier that is not to be had; those that
 // end a run.
-func (s *Settler) ProveQuiet(ctx context.Context, c *SpaceCandidate, quiet QuietFunc) error {
-	for range quietTries {
-		var same, bad bool
-		still, err := quiet(ctx, c.AGNo, func() error {
-			parts, err := s.triple(c.Window, c.Conflict)
-			if bad = unreadable(err); bad {
+func (s *Settler) ProveQuiet(ctx context.Context, quiet QuietFunc, subjects []Subject) error {
+	todo := slices.DeleteFunc(slices.Clone(subjects), Subject.settled)
+	slices.SortStableFunc(todo, func(a, b Subject) int { return int(int64(a.group()) - int64(b.group())) })
+	for len(todo) > 0 {
+		agno := todo[0].group()
+		n := slices.IndexFunc(todo, func(t Subject) bool { return t.group() != agno })
+		if n < 0 {
+			n = len(todo)
+		}
+		if err := s.proveGroup(ctx, quiet, agno, todo[:n]); err != nil {
+			return err
+		}
+		todo = todo[n:]
+	}
+	return nil
+}
+
+// proveGroup settles what it can of one AG.
+func (s *Settler) proveGroup(ctx context.Context, quiet QuietFunc, agno ioctl.AGNumber, todo []Subject) error {
+	size := min(quietBatch, len(todo))
+	for tries := 0; len(todo) > 0 && tries < quietTries; {
+		batch := todo[:min(size, len(todo))]
+		ready, err := s.prepareAll(batch)
+		if err != nil {
+			return err
+		}
+		if len(ready) == 0 {
+			todo = todo[len(batch):]
+			continue
+		}
+		for vain := 0; ; {
+			still, err := s.proveBatch(ctx, quiet, agno, ready)
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case errors.Is(err, ioctl.ErrBusy), unreadable(err), errors.Is(err, ioctl.ErrNotSupported), errors.Is(err, ioctl.ErrNoEntry):
+				return nil
+			case err != nil:
+				return err
+			}
+			if still {
+				todo, tries = todo[len(batch):], 0
+				break
+			}
+			if err := s.opts.Sleep(ctx, time.Duration(rand.Int64N(int64(20*time.Millisecond)))); err != nil {
+				return err
+			}
+			tries++
+			if vain++; vain == quietShrink && size > 1 {
+				size /= 2
+				break
+			}
+			if tries == quietTries {
 				return nil
 			}
-			same = slices.Equal(intersect(parts, c.Parts), c.Parts)
-			return err
-		})
-		switch {
-		case errors.Is(err, ioctl.ErrBusy), unreadable(err), errors.Is(err, ioctl.ErrNotSupported):
-			return nil
-		case err != nil:
-			return err
-		case bad:
-			c.Status, c.Why = Unsettled, spaceUnreadable
-			return nil
-		case still:
-			c.Quiet = same
-			if !same {
-				c.Status, c.Parts = Dropped, nil
-			}
-			return nil
-		}
-		if err := s.opts.Sleep(ctx, time.Duration(rand.Int64N(int64(20*time.Millisecond)))); err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+// proveBatch makes one observation of each, and settles them if it was quiet.
+func (s *Settler) proveBatch(ctx context.Context, quiet QuietFunc, agno ioctl.AGNumber, ready []Subject) (bool, error) {
+	settle := make([]func(), len(ready))
+	still, err := quiet(ctx, agno, func() error {
+		for i, t := range ready {
+			var err error
+			if settle[i], err = t.observe(s); err != nil && !unreadable(err) {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || !still {
+		return false, err
+	}
+	for _, f := range settle {
+		if f != nil {
+			f()
+		}
+	}
+	return true, nil
+}
+
+// prepareAll gets subjects ready and returns those that an observation tells
+// something about.
+func (s *Settler) prepareAll(batch []Subject) (ready []Subject, err error) {
+	var owners []uint64
+	for _, t := range batch {
+		owners = append(owners, t.owners()...)
+	}
+	slices.Sort(owners)
+	s.makeRoom(slices.Compact(owners))
+	for _, t := range batch {
+		ok, err := t.prepare(s)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			ready = append(ready, t)
+		}
+	}
+	return ready, nil
 }

@@ -44,6 +44,9 @@ type Candidate struct {
 	// Diffs is the difference of the latest vote that counted, within the
 	// window; for a Confirmed candidate it is the one that all votes showed.
 	Diffs []shadow.Difference
+	// Exact: the difference was seen in a moment without transactions under way,
+	// which proves it.
+	Exact bool
 	// Why says what kept an Unsettled candidate from being settled.
 	Why string
 
@@ -208,6 +211,12 @@ func (s *Settler) pause(ctx context.Context, groups iter.Seq[ioctl.AGNumber]) (m
 	}
 	nap := minPause + time.Duration(rand.Int64N(int64(maxPause-minPause)))
 	return drained, s.opts.Sleep(ctx, nap)
+}
+
+// Barrier is one drain barrier on one AG, and tells whether it was had.
+// Errors: those that end a run; ctx's.
+func (s *Settler) Barrier(ctx context.Context, agno ioctl.AGNumber) (bool, error) {
+	return s.drain(ctx, agno)
 }
 
 // drain is one barrier on one AG. A group whose headers cannot be read, or that

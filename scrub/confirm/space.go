@@ -30,8 +30,7 @@ type SpaceCandidate struct {
 	Status   Status
 	// Parts are the blocks of the window that disagreed at every sample.
 	Parts []verdict.Range
-	// Quiet tells that one sample was taken while no chain of transactions was
-	// under way in the AG, which proves it exactly.
+	// Quiet: seen in a moment without transactions under way, which proves it.
 	Quiet bool
 	Why   string
 
