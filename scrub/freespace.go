@@ -30,6 +30,9 @@ func (p *pass) findFreeSpace(ctx context.Context, fs *verdict.FS) error {
 			AG: facts, OwnedFree: len(owned) > 0, Leaked: len(leaked) > 0, LeakProven: p.leakProven(g),
 		})
 		f.blockers = verdict.MayRebuildBnobt(facts)
+		if why := p.wantsLeaked(); why != "" && len(leaked) > 0 && len(owned) == 0 {
+			f.blockers = append(f.blockers, verdict.Blocker{Clause: "reap", Why: why})
+		}
 		if decided.Held() {
 			why := decided.Reason
 			if !p.r.coverage.KernelScrub {
@@ -51,6 +54,35 @@ func (p *pass) findFreeSpace(ctx context.Context, fs *verdict.FS) error {
 		p.add(f)
 	}
 	return nil
+}
+
+// wantsLeaked names an inode that counts so many blocks more than its forks have
+// that the ones which nobody owns may be them: an extent that fork and rmapbt
+// both lost. Then neither the space nor the counter is to be set right.
+func (p *pass) wantsLeaked() string {
+	var leaked uint64
+	for i := range p.groups {
+		_, ranges := p.spaceConflicts(&p.groups[i])
+		for _, r := range ranges {
+			leaked += uint64(r.Count)
+		}
+	}
+	if leaked == 0 {
+		return ""
+	}
+	for _, ino := range sortedKeys(p.inodeBad) {
+		for _, r := range p.inodeBad[ino] {
+			if r.Type != ioctl.ScrubTypeINODE || !r.Bad() {
+				continue
+			}
+			seen, err := p.settler.Measure(uint64(ino))
+			if err == nil && seen.State == verdict.OwnerLive && seen.Blocks >= seen.ForkBlocks+leaked {
+				return fmt.Sprintf("inode %d counts %s more than its forks have, and %s have no owner", ino,
+					plural(seen.Blocks-seen.ForkBlocks, "block"), plural(leaked, "block"))
+			}
+		}
+	}
+	return ""
 }
 
 // lostMetadata tells whether blocks that nobody owns and the bnobt does not have

@@ -152,6 +152,9 @@ func (p *pass) inodeBlockers(ino ioctl.Ino, res kernel.Result) []verdict.Blocker
 		return []verdict.Blocker{{Clause: "deny", Why: why}}
 	}
 	var out []verdict.Blocker
+	if why := p.wantsLeaked(); why != "" {
+		out = append(out, verdict.Blocker{Clause: "reap", Why: why})
+	}
 	for i := range p.groups {
 		out = append(out, verdict.RmapbtProven(p.facts(&p.groups[i], nil), res.Type, uint64(ino))...)
 	}
