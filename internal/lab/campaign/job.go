@@ -333,6 +333,9 @@ func (r *rig) probe() error {
 	return r.remains(r.Probe)
 }
 
+// downAtALook begins the reason of a draw that is none for that.
+const downAtALook = "the damaged filesystem does not survive being read: "
+
 // survives drops the caches of a filesystem of which everything was read, and
 // asks for it to be up still: the kernel gives back blocks behind the end of a
 // file as its inode leaves the cache, and shuts down where fork and rmapbt
@@ -343,7 +346,7 @@ func survives(fs *lab.LoopFS) error {
 		err = fs.Sync()
 	}
 	if err != nil {
-		return redraw{"the damaged filesystem does not survive being read: " + err.Error()}
+		return redraw{downAtALook + err.Error()}
 	}
 	return nil
 }

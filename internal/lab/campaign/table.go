@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -18,6 +19,7 @@ type Tally struct {
 	Clean, FalseAlarms                                      int
 	Findings, Lines, LinesMost                              int
 	Errors                                                  int
+	Redrawn, DownAtALook                                    int
 }
 
 // count adds up the outcomes that pick picks.
@@ -25,6 +27,10 @@ func count(results []Result, pick func(*Result) *Outcome) Tally {
 	var t Tally
 	for i := range results {
 		r := &results[i]
+		t.Redrawn += len(r.Redrawn)
+		for _, why := range r.Redrawn {
+			t.DownAtALook += one(strings.HasPrefix(why, downAtALook))
+		}
 		o := pick(r)
 		if o == nil {
 			if r.Error != "" {
@@ -123,6 +129,8 @@ func Table(w io.Writer, results []Result) error {
 		}
 		return fmt.Sprintf("%.1f, at most %d a finding", float64(t.Lines)/float64(t.Cases), t.LinesMost)
 	})
+	fmt.Fprintf(tab, "drawn anew, for there was no fault\t%d\n", ours.Redrawn-ours.DownAtALook)
+	fmt.Fprintf(tab, "drawn anew, for a mere look shuts it down\t%d\n", ours.DownAtALook)
 	if ours.Errors > 0 {
 		fmt.Fprintf(tab, "cases that could not be run\t%d\n", ours.Errors)
 	}
