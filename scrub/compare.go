@@ -32,7 +32,13 @@ func (p *pass) compareAG(ctx context.Context, agno ioctl.AGNumber) error {
 	if p.r.bnobt == nil {
 		return nil
 	}
-	if err := p.compareSpace(ctx, g); err != nil {
+	switch err := p.compareSpace(ctx, g); {
+	case errors.Is(err, ioctl.ErrCorrupt):
+		// The rmapbt was just read: it is the bnobt that cannot be, and what was read
+		// of it says nothing of the rest.
+		g.space = nil
+		return nil
+	case err != nil:
 		return p.unreadable(g, err)
 	}
 	g.spaceCompared = true

@@ -111,6 +111,13 @@ func (p *pass) crossedAGFL(g *group) (out []string, looked bool) {
 		if err != nil {
 			continue // the rmapbt has no word on it
 		}
+		if len(recs) == 0 && p.r.bnobt != nil {
+			free, err := witness.FreeWindow(p.r.fs, p.r.bnobt, g.agno, agbno, 1, p.freeBuf, nil)
+			if err == nil && len(free) == 1 {
+				out = append(out, fmt.Sprintf("names block %d, which the bnobt has free and the rmapbt too", agbno))
+			}
+			continue
+		}
 		for i := range recs {
 			r := recs[i].Rmap
 			if !r.HasOffset() {

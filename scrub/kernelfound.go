@@ -208,6 +208,9 @@ func (p *pass) findUnreadable(ctx context.Context, fs *verdict.FS) error {
 			}, order: orderNone})
 			continue
 		}
+		if g.headerLost {
+			continue // nothing of the AG can be read without its AGF and AGI
+		}
 		if g.rmapErr == nil || errors.Is(g.rmapErr, errTooMany) {
 			if g.rmapErr != nil {
 				p.add(&finding{Finding: &Finding{
@@ -258,6 +261,9 @@ func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group,
 	// (b) cannot be asked of owners that cannot be read: every inode of the
 	// filesystem has to pass instead.
 	for ino, results := range p.inodeBad {
+		if p.lostElsewhere(ino, g) {
+			continue // its fork gets back what it lacks in another AG
+		}
 		for _, r := range results {
 			if r.Type == ioctl.ScrubTypeINODE && r.Bad() {
 				ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, fmt.Sprintf("inode %d does not pass its scrub", ino))
@@ -265,6 +271,15 @@ func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group,
 		}
 	}
 	return verdict.MayRebuildRmapbt(fs, ag), nil
+}
+
+// lostElsewhere tells whether what is wrong with an inode is decided: its fork
+// lost blocks in other AGs than g. That it lost none in g is known from all
+// allocated blocks there having an owner.
+func (p *pass) lostElsewhere(ino ioctl.Ino, g *group) bool {
+	return slices.ContainsFunc(p.rmapBad, func(d *dispute) bool {
+		return d.decision.Action == verdict.ActionRebuildFork && d.decision.Ino == ino && !d.touches(g.agno)
+	})
 }
 
 type unreadableSums struct {
@@ -332,6 +347,10 @@ func (p *pass) unowned(ctx context.Context, g *group) (unreadableSums, error) {
 	}
 	var unowned []verdict.Range
 	for c, err := range sweepSpace(uint32(p.r.fs.Geometry().AGLength(g.agno)), owned, free) {
+		if errors.Is(err, ioctl.ErrCorrupt) {
+			sums.unowned = []string{fmt.Sprintf("the bnobt of AG %d cannot be read either", g.agno)}
+			return sums, nil
+		}
 		if err != nil {
 			return sums, err
 		}

@@ -68,7 +68,12 @@ func (p *pass) findMetadata(fs *verdict.FS, g *group, t ioctl.ScrubType, types [
 		}
 	default:
 		f.order = orderHeaders
-		f.blockers = verdict.RmapbtProven(facts, t, 0)
+		// A header that the kernel refuses to read hides everything that it could
+		// be held against. Its repair frees nothing and changes no file: it finds
+		// the roots of btrees whose blocks say what they are, or gives up.
+		if !g.headerLost || !g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt) {
+			f.blockers = verdict.RmapbtProven(facts, t, 0)
+		}
 	}
 	if len(f.blockers) > 0 {
 		f.WaysOut = offline()

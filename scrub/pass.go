@@ -67,6 +67,7 @@ type group struct {
 	shared        []*confirm.SharedCandidate
 	spaceCompared bool
 	suspect       ioctl.ScrubType // what all other metadata of the AG speaks against; 0 for none
+	headerLost    bool            // the kernel cannot read its AGF or AGI
 	hidden        uint64          // blocks of inodes that a bad inobt hides
 	rmapErr       error           // the rmapbt cannot be read, or has too many differences
 }
@@ -181,7 +182,7 @@ func (p *pass) readSick(g *group) error {
 	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
 		return err
 	}
-	g.sick = geo.Sick
+	g.sick, g.headerLost = geo.Sick, err != nil
 	return nil
 }
 
