@@ -22,7 +22,7 @@ import (
 
 const (
 	writerPeriod = 4 * time.Second
-	writerRounds = 5
+	writerRounds = 6
 	// writerKeep is how many files the writer leaves standing; it removes the
 	// oldest.
 	writerKeep = 20_000
@@ -54,8 +54,9 @@ func measureWriters(scrubd, mountPoint string) error {
 	if err := w.write(time.Second); err != nil { // not counted
 		return err
 	}
-	for range writerRounds {
-		for _, mode := range writerModes {
+	for round := range writerRounds {
+		for i := range writerModes {
+			mode := writerModes[(round+i)%len(writerModes)] // none is always behind the same other
 			stop := func() (int, error) { return 0, nil }
 			if mode.flags != nil {
 				stop = scrubWithoutPause(scrubd, append(slices.Clone(mode.flags), mountPoint))
