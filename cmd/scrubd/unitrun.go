@@ -44,8 +44,9 @@ type unitRun struct {
 // The limits of a run in a unit.
 const (
 	// workLimit is how long nothing may be counted before the watchdog is left
-	// to do its work. A kernel call in flight has a limit of its own.
-	workLimit = 10 * time.Minute
+	// to do its work: longer than a run waits for others (--wait). A kernel call in
+	// flight has a limit of its own.
+	workLimit = 20 * time.Minute
 	// busyLimit is the CPU time that may be spent without anything being counted:
 	// sorting the records of a large filesystem, say.
 	busyLimit = time.Hour
