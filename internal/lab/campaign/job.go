@@ -272,10 +272,15 @@ func (r *rig) program(argv []string, dir, file string) (status int, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("run %s: %w", argv[0], err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	var how error // known once ended is closed
+	go func() {
+		how = cmd.Wait()
+		close(ended)
+	}()
 	select {
-	case err = <-ended:
+	case <-ended:
+		err = how
 	case <-time.After(programLimit):
 		// Where it is: the kernel's blocked tasks on the console, and for a Go
 		// program its goroutines in what it printed.
