@@ -137,6 +137,10 @@ func (r *run) closeState() {
 //
 // Errors: [*StateError], and then no call was made; else as [kernel.Scrubber.Repair].
 func (r *run) callRepair(ctx context.Context, id string, s step, f *Finding) (kernel.Result, error) {
+	if why, denied := r.denies(s); denied {
+		err := &kernel.RepairError{Object: s.obj, Forced: s.forced, Outcome: kernel.Unsupported, Err: errors.New(why)}
+		return kernel.Result{Object: s.obj, Outcome: kernel.Unsupported, Err: err}, err
+	}
 	log, err := r.intentLog(nil)
 	if err != nil {
 		return kernel.Result{Object: s.obj}, err

@@ -157,6 +157,12 @@ func (p *pass) barriers(ctx context.Context, ino ioctl.Ino) error {
 // add records a finding. A blocked repair is held, with the reasons.
 func (p *pass) add(f *finding) *finding {
 	f.ID = p.findingID(f)
+	for _, st := range f.steps {
+		if why, denied := p.r.denies(st); denied {
+			f.blockers = append([]verdict.Blocker{{Clause: "deny", Why: why}}, f.blockers...)
+			f.WaysOut = offline()
+		}
+	}
 	if f.Outcome == "" {
 		f.Outcome = Repairable
 		if len(f.steps) == 0 || len(f.blockers) > 0 {
@@ -174,6 +180,14 @@ func (p *pass) add(f *finding) *finding {
 	}
 	p.findings = append(p.findings, f)
 	return f
+}
+
+// denies tells of calls that this kernel must not be asked for on this
+// filesystem, whatever the verdict.
+func (r *run) denies(s step) (string, bool) {
+	return verdict.DenyCall(verdict.Call{
+		Type: s.obj.Type, Forced: s.forced, NoSparse: !r.fs.Geometry().Has(ioctl.FlagSparseInodes),
+	})
 }
 
 // findingID names the same fault of the same filesystem alike in every run.

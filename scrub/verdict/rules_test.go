@@ -9,7 +9,7 @@ import (
 	"github.com/scrubd/scrubd/scrub/verdict"
 )
 
-// Calls that hang a kernel are never made, and no others are refused.
+// Calls that hang a kernel, or do damage, are never made, and no others are refused.
 func TestDenyCall(t *testing.T) {
 	for typ := range ioctl.ScrubTypeCount {
 		for _, forced := range []bool{false, true} {
@@ -18,9 +18,12 @@ func TestDenyCall(t *testing.T) {
 				{Type: typ, Forced: forced, NoBlocks: true},
 				{Type: typ, Forced: forced, NoExtents: true},
 				{Type: typ, Forced: forced, NoBlocks: true, NoExtents: true},
+				{Type: typ, Forced: forced, NoSparse: true},
 			} {
 				why, denied := verdict.DenyCall(c)
-				assert.Equal(t, typ == ioctl.ScrubTypeINODE && (c.NoBlocks || c.NoExtents), denied, "%s %+v", typ, c)
+				hangs := typ == ioctl.ScrubTypeINODE && (c.NoBlocks || c.NoExtents)
+				wrecks := (typ == ioctl.ScrubTypeINOBT || typ == ioctl.ScrubTypeFINOBT) && c.NoSparse
+				assert.Equal(t, hangs || wrecks, denied, "%s %+v", typ, c)
 				assert.Equal(t, denied, why != "")
 			}
 		}
