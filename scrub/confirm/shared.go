@@ -30,6 +30,7 @@ type SharedCandidate struct {
 	Quiet bool
 	Why   string
 
+	looks             int
 	samples, barriers int
 	since             time.Time
 }
@@ -96,6 +97,7 @@ func (s *Settler) SettleShared(ctx context.Context, cands []*SharedCandidate) er
 // sampleShared takes one sample: rmapbt with marks, the marks that the owners'
 // forks show, rmapbt with marks.
 func (s *Settler) sampleShared(c *SharedCandidate) error {
+	c.looks++
 	parts, coarse, err := s.shared(c.Window, c.Unmarked)
 	if unreadable(err) {
 		c.Status, c.Why = Unsettled, "the rmapbt, or a fork, cannot be read there"
@@ -110,6 +112,7 @@ func (s *Settler) sampleShared(c *SharedCandidate) error {
 	switch {
 	case len(parts) == 0:
 		c.Status, c.Parts = Dropped, nil
+		s.noteDrop(c.looks)
 		return nil
 	case c.samples > 0 && slices.Equal(parts, c.Parts) && coarse == c.Coarse:
 		c.samples++
@@ -140,6 +143,9 @@ func (s *Settler) shared(w Window, unmarked bool) (parts []verdict.Range, coarse
 	if err != nil {
 		return nil, false, err
 	}
+	if agreeing(w, first, unmarked) {
+		return nil, false, nil
+	}
 	marks, err := s.forkMarks(w, first)
 	if err != nil {
 		return nil, false, err
@@ -151,6 +157,17 @@ func (s *Settler) shared(w Window, unmarked bool) (parts []verdict.Range, coarse
 	a, coarseA := disagreeing(w, first, &marks, unmarked)
 	b, coarseB := disagreeing(w, second, &marks, unmarked)
 	return intersect(a, b), coarseA || coarseB, nil
+}
+
+// agreeing tells whether the records alone leave nothing to disagree about,
+// whatever the forks show: they have to be read as a whole, and on a busy filesystem
+// nearly every candidate is gone at the first look.
+func agreeing(w Window, recs []witness.Record, unmarked bool) bool {
+	several := owned(w, recs, 2)
+	if unmarked {
+		return len(several) == 0
+	}
+	return len(Subtract([]verdict.Range{{Start: w.Start, Count: w.Count}}, several)) == 0
 }
 
 // forkMarks is what the forks of the owners of some blocks show of the

@@ -127,3 +127,40 @@ func TestDisagreeingTwin(t *testing.T) {
 		}
 	})
 }
+
+// Where the records alone agree, no marks of forks change that.
+func TestAgreeingWhateverTheForksShow(t *testing.T) {
+	agreed := 0
+	rapid.Check(t, func(t *rapid.T) {
+		w := Window{Start: 10, Count: 10}
+		var recs []witness.Record
+		for range rapid.IntRange(0, 5).Draw(t, "records") {
+			recs = append(recs, witness.Record{
+				Rmap: shadow.Rmap{
+					StartBlock: rapid.Uint32Range(5, 20).Draw(t, "start"), BlockCount: rapid.Uint32Range(1, 14).Draw(t, "count"),
+					Owner: rapid.Uint64Range(131, 133).Draw(t, "owner"),
+				},
+				Shared: rapid.Bool().Draw(t, "shared"),
+			})
+		}
+		var m forkMarks
+		for range rapid.IntRange(0, 4).Draw(t, "marks") {
+			lo := rapid.Uint64Range(8, 20).Draw(t, "lo")
+			hi := lo + rapid.Uint64Range(1, 8).Draw(t, "n")
+			m.shown = appendRange(m.shown, w, lo, hi)
+			if rapid.Bool().Draw(t, "marked") {
+				m.marked = appendRange(m.marked, w, lo, hi)
+			}
+		}
+		m.marked, m.shown = merged(m.marked), merged(m.shown)
+		unmarked := rapid.Bool().Draw(t, "unmarked")
+		if !agreeing(w, recs, unmarked) {
+			return
+		}
+		agreed++
+		parts, coarse := disagreeing(w, recs, &m, unmarked)
+		require.Empty(t, parts)
+		require.False(t, coarse)
+	})
+	require.Positive(t, agreed)
+}
