@@ -11,6 +11,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
 	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/service/daemon"
 )
 
 // advice is what to do about one kind of trouble. The libraries say what went
@@ -32,8 +33,13 @@ var adviceBook = []advice{
 		todo: func(err error) string {
 			var e *noDaemonError
 			errors.As(err, &e)
-			return "queueing comes with the service; to run in the foreground type: " + runCommand(e.Paths...)
+			return "start the daemon (systemctl enable --now scrubd.service), or run in the foreground: " + runCommand(e.Paths...)
 		},
+	},
+	{
+		problem: "the daemon is not running",
+		matches: func(err error) bool { return errors.Is(err, daemon.ErrNoDaemon) },
+		todo:    func(error) string { return "systemctl enable --now scrubd.service starts it" },
 	},
 	{
 		problem: "not a mount point",

@@ -18,6 +18,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
 	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/service/daemon"
 )
 
 // adviceCases is one error for each entry of the advice book, as it comes up.
@@ -28,8 +29,12 @@ var adviceCases = []struct {
 	todo    string // what the advice has to contain
 }{
 	{
-		"no daemon", &noDaemonError{Paths: []string{"/data", "/my srv"}},
+		"no daemon to queue", &noDaemonError{Paths: []string{"/data", "/my srv"}, Err: daemon.ErrNoDaemon},
 		"a run without --now is for a daemon to queue", "scrubd run --now /data '/my srv'",
+	},
+	{
+		"no daemon", fmt.Errorf("ask the daemon at /run/scrubd.sock: %w", daemon.ErrNoDaemon),
+		"the daemon is not running", "systemctl enable --now scrubd.service",
 	},
 	{
 		"directory of an XFS", &notMountPointError{Path: "/data/sub", MountPoint: "/data"},

@@ -65,12 +65,17 @@ func (e *noRecoveryError) Error() string {
 	return fmt.Sprintf("%s: %v", printable(e.Path), ioctl.ErrNoRecovery)
 }
 
-// noDaemonError is a run without --now.
-type noDaemonError struct{ Paths []string }
-
-func (*noDaemonError) Error() string {
-	return "a run without --now is for a daemon to queue, and this scrubd comes without one"
+// noDaemonError is a run without --now while no daemon is there to queue it.
+type noDaemonError struct {
+	Paths []string
+	Err   error
 }
+
+func (e *noDaemonError) Error() string {
+	return fmt.Sprintf("a run without --now is for a daemon to queue: %v", e.Err)
+}
+
+func (e *noDaemonError) Unwrap() error { return e.Err }
 
 // vetoError is a --before-repair command that said no.
 type vetoError struct {

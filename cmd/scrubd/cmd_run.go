@@ -16,6 +16,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
 	"github.com/scrubd/scrubd/scrub/freeze"
+	"github.com/scrubd/scrubd/service/daemon"
 )
 
 // runOptions are the flags of scrubd run, and what a test replaces.
@@ -35,6 +36,7 @@ type runOptions struct {
 	choice                  *scrub.Choice // of scrubd repair
 	patience                time.Duration
 	service                 bool
+	socket                  string
 
 	unit   *unitRun // with service
 	mounts mountTable
@@ -80,6 +82,7 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say more on standard error")
 	flags.BoolVar(&o.service, "service", false,
 		"report to the service manager, the journal and the state directory, not to standard output")
+	flags.StringVar(&o.socket, "socket", daemon.Socket, "without --now: ask the daemon at `PATH`")
 }
 
 // addPatienceFlag adds what a run and a repair have in common for standing back.
@@ -91,7 +94,7 @@ func addPatienceFlag(flags *pflag.FlagSet, patience *time.Duration) {
 func newRunCommand(std streams) *cobra.Command {
 	o := &runOptions{mounts: systemMounts(), open: ioctl.Open, thawed: waitThawed, engine: scrub.Run}
 	cmd := &cobra.Command{
-		Use:   "run --now PATH...",
+		Use:   "run [--now] PATH...",
 		Short: "Check mounted XFS filesystems, and repair what is decided",
 		Long: `run checks each mounted XFS filesystem whose mount point is given, one after
 the other.
@@ -101,6 +104,8 @@ property allows; when that is unset, it repairs. The property is a ceiling for
 the flags too, unless --ignore-autofsck is given. Only decisive verdicts are
 repaired: what could lose data, or free blocks that nobody else calls free, is
 held and explained.
+
+Without --now the daemon is asked to run soon, by itself as a unit of systemd.
 
 SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is.
 
@@ -115,6 +120,9 @@ SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := onlyWithNow(cmd.Flags(), o.now); err != nil {
+				return err
+			}
 			return runRun(cmd.Context(), o, args, std)
 		},
 	}
@@ -160,7 +168,7 @@ func runRun(ctx context.Context, o *runOptions, paths []string, std streams) err
 		return err
 	}
 	if !o.now {
-		return &exitError{status: exitUsage, err: &noDaemonError{Paths: paths}}
+		return queueRuns(ctx, o.socket, paths)
 	}
 	if o.service {
 		o.unit = newUnitRun(stateDirOf(o.stateDir), std.err)

@@ -228,8 +228,8 @@ func TestRunIsRefused(t *testing.T) {
 }
 
 func TestRunWithoutNowNamesTheCommand(t *testing.T) {
-	status, _, log := runOn(t, newKernel(t), nil, func(o *runOptions) { o.now = false }, "/data")
-	assert.Equal(t, exitUsage, status)
+	status, _, log := runOn(t, newKernel(t), nil, func(o *runOptions) { o.now, o.socket = false, "/nonexistent" }, "/data")
+	assert.Equal(t, exitOperational, status)
 	assert.Contains(t, log, "scrubd run --now /data")
 }
 

@@ -272,7 +272,7 @@ func (r *unitReporter) end(s *scrub.Summary, status int, err error) {
 		Complete: err == nil && s != nil && s.Complete,
 	}
 	if err != nil {
-		run.Reason = err.Error()
+		run.Reason, run.Stopped = err.Error(), isA[*stopError](err)
 	}
 	if s != nil {
 		run.Repairs, run.Inodes, run.Findings = s.Repairs, s.Inodes, countOutcomes(s.Findings)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -104,10 +105,12 @@ func TestUnitsInLab(t *testing.T) {
 		assert.Equal(t, host(t, "systemd-escape", "--path", "--template=scrubd@.service", bad.Dir()), unit)
 
 		t.Run("analyze", func(t *testing.T) { analyze(t, unit, "1.6") })
+		t.Run("analyze daemon", func(t *testing.T) { analyze(t, "scrubd.service", "2.6") })
 		t.Run("repair", func(t *testing.T) { repairInUnit(t, unit, bad) })
 		t.Run("held", func(t *testing.T) { heldInUnit(t, tie) })
 		t.Run("stop", func(t *testing.T) { stopUnit(t, unit, bad) })
 		t.Run("stall", func(t *testing.T) { stallUnit(t, unit) })
+		t.Run("daemon", func(t *testing.T) { daemonInUnit(t, scrubd, bad) })
 
 		a := call(t, "/", scrubd, "units", "uninstall")
 		assert.Zero(t, a.status, a.log)
@@ -133,11 +136,24 @@ func analyze(t *testing.T, unit, limit string) {
 	assert.LessOrEqual(t, got, most, out)
 }
 
+// startedUnit starts a unit and waits for its end. One that does not end is made to
+// say where it stands.
+func startedUnit(t *testing.T, unit string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, "systemctl", "start", "--wait", unit).CombinedOutput(); err != nil {
+		host(t, "systemctl", "kill", "--signal=ABRT", unit)
+		time.Sleep(time.Second)
+		t.Fatalf("start %s: %v: %s\n%s", unit, err, out, host(t, "journalctl", "--no-pager", "-q", "-o", "cat", "-u", unit))
+	}
+}
+
 func repairInUnit(t *testing.T, unit string, fs *lab.LoopFS) {
 	t.Helper()
 	before, err := lab.TakeSnapshot(fs.Dir())
 	require.NoError(t, err)
-	host(t, "systemctl", "start", "--wait", unit)
+	startedUnit(t, unit)
 	t.Log(host(t, "journalctl", "--no-pager", "-q", "-u", unit))
 	assert.Equal(t, "success", property(t, unit, "Result"))
 	assert.Equal(t, "0", property(t, unit, "ExecMainStatus"))
@@ -246,4 +262,39 @@ func stallUnit(t *testing.T, unit string) {
 	// Nothing but the watchdog ends a stopped process.
 	require.Eventually(t, func() bool { return property(t, unit, "NRestarts") == "1" }, 60*time.Second, 100*time.Millisecond)
 	host(t, "systemctl", "stop", unit)
+}
+
+// daemonInUnit: asked over its socket, the daemon starts the unit of a run; it
+// holds no filesystem, and answers root only.
+func daemonInUnit(t *testing.T, scrubd string, idle *lab.LoopFS) {
+	t.Helper()
+	host(t, "systemctl", "enable", "--now", "scrubd.service")
+	list := jsonOf(t, host(t, scrubd, "status", "--json"))
+	require.Len(t, list, 1, "a copy with the same UUID cannot be told apart")
+	mount, ok := list[0]["mount"].(string)
+	require.True(t, ok)
+	before := len(entries(t, "MESSAGE_ID="+systemd.KindRunFinished.ID, "XFS_MOUNT="+mount))
+	host(t, scrubd, "run", mount)
+	a := call(t, "/", scrubd, "wait", mount)
+	t.Log(a.log, host(t, "journalctl", "--no-pager", "-q", "-u", "scrubd.service"), host(t, scrubd, "status"), host(t, scrubd, "history", mount))
+	assert.Len(t, entries(t, "MESSAGE_ID="+systemd.KindRunFinished.ID, "XFS_MOUNT="+mount), before+1)
+
+	require.NoError(t, idle.Unmount(), "the daemon holds nothing")
+	out, err := exec.CommandContext(t.Context(), "setpriv", "--reuid=1", "--regid=1", "--clear-groups", scrubd, "status").CombinedOutput()
+	require.Error(t, err)
+	assert.Contains(t, string(out), "user 1 may not ask")
+
+	require.NoError(t, os.WriteFile("/etc/scrubd/scrubd.toml", []byte("[schedule]\nwhen = 1\n"), 0o600))
+	host(t, "systemctl", "reload", "scrubd.service")
+	require.Eventually(t, func() bool {
+		return strings.Contains(host(t, "journalctl", "--no-pager", "-q", "-u", "scrubd.service"), "the configuration is wrong; the old one stays")
+	}, 20*time.Second, 200*time.Millisecond)
+	host(t, "systemctl", "stop", "scrubd.service", "scrubd.socket")
+	assert.Equal(t, "success", property(t, "scrubd.service", "Result"))
+}
+
+func jsonOf(t *testing.T, text string) (list []map[string]any) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal([]byte(text), &list), text)
+	return list
 }

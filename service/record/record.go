@@ -36,6 +36,8 @@ type Run struct {
 	// Complete tells whether the run got through; Reason, else, why not.
 	Complete bool   `json:"complete"`
 	Reason   string `json:"reason,omitempty"`
+	// Stopped says that somebody wanted it to end before it was through.
+	Stopped bool `json:"stopped,omitempty"`
 	// Findings counts findings by outcome.
 	Findings map[string]int `json:"findings,omitempty"`
 	Repairs  int            `json:"repairs,omitempty"`

@@ -1,0 +1,431 @@
+// Package daemon decides which filesystem is checked when: it follows what is
+// mounted, starts a run of each filesystem when it is due and nothing else
+// needs the same disks, stops it where its window ends, and does what people
+// ask for. The runs themselves are units of systemd, each in its own sandbox:
+// the daemon opens a filesystem for a moment only, to learn its UUID.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/scrubd/scrubd/service/config"
+	"github.com/scrubd/scrubd/service/record"
+	"github.com/scrubd/scrubd/service/schedule"
+	"github.com/scrubd/scrubd/systemd"
+)
+
+// Runner runs checks: [systemd.Templates] of scrubd@.service, or a test's.
+type Runner interface {
+	Start(ctx context.Context, mountPoint string) error
+	Stop(ctx context.Context, mountPoint string) error
+	// Running returns the mount points of the runs there are, whoever started
+	// them, with a line on how far each is.
+	Running(ctx context.Context) (map[string]string, error)
+}
+
+// Options are what the daemon works with.
+type Options struct {
+	Config *config.Config
+	// StateDir has the history, and what the daemon remembers.
+	StateDir string
+	Runner   Runner
+	// Mounts reads the mount table, Identify the UUID of the filesystem at a
+	// mount point, Disks the devices that it lies on.
+	Mounts   func() ([]Mount, error)
+	Identify func(mountPoint string) (uuid string, err error)
+	Disks    func(devices ...string) ([]string, error)
+	// Peers names units of others at work on a filesystem; a run waits for them.
+	Peers func(ctx context.Context, mountPoint string) ([]string, error)
+	Now   func() time.Time
+	Log   logrus.FieldLogger
+}
+
+// target is one filesystem that is mounted.
+type target struct {
+	Mount
+	uuid    string
+	disks   []string
+	history schedule.History
+	last    *record.Run
+
+	asked   time.Time // when somebody asked for a run, zero when nobody did
+	started time.Time // when the daemon started the run that is there
+	byHand  bool      // that run was asked for
+	running bool
+	status  string
+	waits   string    // what the run that is due waits for
+	failed  time.Time // when a run could not be started, or left no record
+	fails   int
+	overdue time.Time // when that was last logged
+}
+
+// Daemon is the service. Its methods may be called by several goroutines.
+type Daemon struct {
+	o     Options
+	store *record.Store
+	wake  chan struct{}
+
+	mu      sync.Mutex
+	config  *config.Config
+	saved   *saved
+	targets map[string]*target // by UUID
+	steps   uint64
+	said    map[string]string // what was last complained of, by what it is about
+	ended   chan struct{}     // closed and made anew when a run ended
+}
+
+// Errors of what people ask for.
+var (
+	ErrUnknown = errors.New("no XFS filesystem is mounted there")
+	ErrPaused  = errors.New("it is paused")
+	ErrNoRun   = errors.New("no run of it is there or queued")
+)
+
+// New makes a daemon.
+func New(o Options) *Daemon {
+	d := &Daemon{
+		o: o, store: record.New(o.StateDir), config: o.Config, wake: make(chan struct{}, 1),
+		targets: map[string]*target{}, said: map[string]string{}, ended: make(chan struct{}),
+	}
+	var err error
+	if d.saved, err = loadSaved(o.StateDir); err != nil {
+		o.Log.WithError(err).Warn("what people have paused is forgotten")
+	}
+	return d
+}
+
+// tick is how often the daemon looks around without being woken: the clock may
+// be set, and a window opens.
+const tick = 15 * time.Second
+
+// Run works until ctx ends. Runs that are there go on without the daemon.
+func (d *Daemon) Run(ctx context.Context) {
+	go watchMounts(ctx, d.Wake)
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	for {
+		d.Step(ctx, d.o.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// Wake has the daemon look around now.
+func (d *Daemon) Wake() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Pulse tells the watchdog that the daemon looks around.
+func (d *Daemon) Pulse() systemd.Pulse {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return systemd.Pulse{Work: d.steps}
+}
+
+// Reload takes a new configuration.
+func (d *Daemon) Reload(c *config.Config) {
+	d.mu.Lock()
+	d.config = c
+	d.mu.Unlock()
+	d.Wake()
+}
+
+// Step looks around once: what is mounted, what runs, what is due.
+func (d *Daemon) Step(ctx context.Context, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.steps++
+	err := d.lookAtMounts(now)
+	if d.complain(d.o.Log, "mounts", err, "what is mounted is not known"); err != nil {
+		return
+	}
+	running, err := d.o.Runner.Running(ctx)
+	if d.complain(d.o.Log, "runs", err, "which checks run is not known"); err != nil {
+		return
+	}
+	d.lookAtRuns(running, now)
+	d.closeWindows(ctx, now)
+	d.startDue(ctx, now)
+	d.tellOverdue(now)
+}
+
+// lookAtMounts brings the list of filesystems up to date.
+func (d *Daemon) lookAtMounts(now time.Time) error {
+	mounts, err := d.o.Mounts()
+	if err != nil {
+		return err
+	}
+	old := map[string]*target{} // by number and mount point
+	for _, t := range d.targets {
+		old[t.Number+" "+t.Point] = t
+	}
+	next := map[string]*target{}
+	for _, m := range mounts {
+		t := old[m.Number+" "+m.Point]
+		if t == nil {
+			uuid, err := d.o.Identify(m.Point)
+			log := d.o.Log.WithField(systemd.FieldMount, m.Point)
+			if d.complain(log, "identify "+m.Point, err, m.Point+": cannot be looked at"); err != nil {
+				continue
+			}
+			if t = d.targets[uuid]; t == nil {
+				t = &target{uuid: uuid}
+			}
+		}
+		if _, twice := next[t.uuid]; twice {
+			continue // a copy, mounted with nouuid: they cannot be told apart
+		}
+		t.Mount = m
+		t.disks, err = d.disksOf(&m)
+		if d.complain(d.log(t), "disks "+m.Point, err, m.Point+": its disks are not known"); err != nil {
+			t.disks = nil // not knowing what it shares, it is in everybody's way
+		}
+		next[t.uuid] = t
+		if _, known := d.saved.Known[t.uuid]; !known {
+			d.saved.Known[t.uuid] = now
+			d.remember()
+		}
+		if t.history.Known.IsZero() {
+			d.readHistory(t)
+		}
+	}
+	d.targets = next
+	return nil
+}
+
+func (d *Daemon) disksOf(m *Mount) ([]string, error) {
+	numbers := []string{m.Number}
+	for _, path := range m.Others {
+		number, err := numberOf(path)
+		if err != nil {
+			return nil, err
+		}
+		numbers = append(numbers, number)
+	}
+	return d.o.Disks(numbers...)
+}
+
+// readHistory reads what became of the runs of a filesystem.
+func (d *Daemon) readHistory(t *target) {
+	runs, err := d.store.History(t.uuid)
+	if err != nil {
+		d.log(t).WithError(err).Warnf("%s: its history is not known", t.Point)
+	}
+	t.history = historyOf(runs)
+	t.history.Known = d.saved.Known[t.uuid]
+	t.history.Skipped = d.saved.Cancelled[t.uuid]
+	t.last = nil
+	if len(runs) > 0 {
+		t.last = &runs[len(runs)-1]
+	}
+}
+
+// historyOf is what the schedule wants to know of runs.
+func historyOf(runs []record.Run) schedule.History {
+	var h schedule.History
+	for i := range runs {
+		switch r := &runs[i]; {
+		case r.Complete:
+			h = schedule.History{Complete: r.Began}
+		case r.Stopped:
+			h.Tried, h.Stopped = r.Ended, true
+		default:
+			h.Tried, h.Stopped = r.Ended, false
+			h.Failures++
+		}
+	}
+	return h
+}
+
+// lookAtRuns notes which runs there are and which have ended.
+func (d *Daemon) lookAtRuns(running map[string]string, now time.Time) {
+	for _, t := range d.targets {
+		status, is := running[t.Point]
+		was := t.running
+		t.running, t.status = is, status
+		if !was || is {
+			continue
+		}
+		before := t.last
+		d.readHistory(t)
+		if t.last == nil || before != nil && t.last.RunID == before.RunID {
+			// It ended without having checked anything: refused, or killed.
+			t.failed = now
+			t.fails++
+		} else {
+			t.fails = 0
+		}
+		t.asked, t.started, t.byHand = time.Time{}, time.Time{}, false
+		close(d.ended)
+		d.ended = make(chan struct{})
+	}
+}
+
+// closeWindows stops runs that are not to go on at this time. Those that
+// somebody asked for, and those of others, go on.
+func (d *Daemon) closeWindows(ctx context.Context, now time.Time) {
+	for _, t := range d.sorted() {
+		if !t.running || t.started.IsZero() || t.byHand {
+			continue
+		}
+		if _, open := schedule.Open(d.effective(t).Policy.Windows, now); open {
+			continue
+		}
+		d.log(t).WithField(systemd.FieldKind, systemd.KindPaused).
+			Infof("%s: its window is over; it goes on in the next", t.Point)
+		d.stop(ctx, t)
+	}
+}
+
+func (d *Daemon) stop(ctx context.Context, t *target) {
+	if err := d.o.Runner.Stop(ctx, t.Point); err != nil {
+		d.log(t).WithError(err).Errorf("%s: the run could not be stopped", t.Point)
+	}
+}
+
+func (d *Daemon) effective(t *target) config.Effective { return d.config.For(t.uuid, t.Point) }
+
+// due returns when the next run of a filesystem is to start, and whether one is
+// planned at all.
+func (d *Daemon) due(t *target, now time.Time) (time.Time, bool) {
+	if d.saved.Paused[t.uuid] || t.NoRecovery {
+		return time.Time{}, false
+	}
+	if !t.asked.IsZero() {
+		return t.asked, true
+	}
+	e := d.effective(t)
+	if e.Skip {
+		return time.Time{}, false
+	}
+	h := t.history
+	if t.failed.After(h.Tried) && t.failed.After(h.Complete) {
+		h.Tried, h.Failures, h.Stopped = t.failed, t.fails, false
+	}
+	return schedule.Next(t.uuid, e.Policy, h, now)
+}
+
+// startDue starts what is due and in nobody's way: first what somebody asked
+// for, then what has not been checked for the longest time.
+func (d *Daemon) startDue(ctx context.Context, now time.Time) {
+	var due []*target
+	var busy []*target
+	for _, t := range d.sorted() {
+		t.waits = ""
+		if t.running {
+			busy = append(busy, t)
+			continue
+		}
+		if at, ok := d.due(t, now); ok && !at.After(now) {
+			due = append(due, t)
+		}
+	}
+	slices.SortStableFunc(due, func(a, b *target) int {
+		if a.asked.IsZero() != b.asked.IsZero() {
+			if a.asked.IsZero() {
+				return 1
+			}
+			return -1
+		}
+		if c := a.asked.Compare(b.asked); c != 0 {
+			return c
+		}
+		return a.history.Complete.Compare(b.history.Complete)
+	})
+	for _, t := range due {
+		if t.waits = d.obstacle(ctx, t, busy); t.waits != "" {
+			continue
+		}
+		if err := d.o.Runner.Start(ctx, t.Point); err != nil {
+			d.log(t).WithError(err).Errorf("%s: no run could be started", t.Point)
+			t.failed, t.asked = now, time.Time{}
+			t.fails++
+			continue
+		}
+		t.running, t.started, t.byHand, t.status = true, now, !t.asked.IsZero(), ""
+		busy = append(busy, t)
+	}
+}
+
+// obstacle says what a run has to wait for, "" for nothing.
+func (d *Daemon) obstacle(ctx context.Context, t *target, busy []*target) string {
+	for _, other := range busy {
+		if t.disks == nil || other.disks == nil || shares(t.disks, other.disks) {
+			return "the run of " + other.Point + " on the same disks"
+		}
+	}
+	if len(busy) >= d.config.MaxRuns {
+		return fmt.Sprintf("one of %d runs", len(busy))
+	}
+	peers, err := d.o.Peers(ctx, t.Point)
+	d.complain(d.log(t), "peers "+t.Point, err, t.Point+": whether others are at work is not known")
+	if len(peers) > 0 {
+		return peers[0]
+	}
+	return ""
+}
+
+// tellOverdue says once a day what has not been checked for too long.
+func (d *Daemon) tellOverdue(now time.Time) {
+	for _, t := range d.sorted() {
+		e := d.effective(t)
+		if e.Skip || !schedule.Overdue(e.Policy, t.history, now) || now.Sub(t.overdue) < 24*time.Hour && !t.overdue.After(now) {
+			continue
+		}
+		t.overdue = now
+		last := "never"
+		if !t.history.Complete.IsZero() {
+			last = t.history.Complete.Format(time.DateOnly)
+		}
+		d.log(t).WithField(systemd.FieldKind, systemd.KindOverdue).WithField("last_complete", last).
+			Infof("%s: not checked for too long (last: %s)", t.Point, last)
+	}
+}
+
+// complain logs an error, but not again as long as it is the same; nil ends it.
+func (d *Daemon) complain(log logrus.FieldLogger, about string, err error, text string) {
+	switch {
+	case err == nil:
+		delete(d.said, about)
+	case d.said[about] != err.Error():
+		d.said[about] = err.Error()
+		log.WithError(err).Warnf("%s: %v", text, err)
+	}
+}
+
+func (d *Daemon) log(t *target) *logrus.Entry {
+	return d.o.Log.WithFields(logrus.Fields{
+		systemd.FieldMount: t.Point, systemd.FieldDevice: t.Source, systemd.FieldUUID: t.uuid,
+	})
+}
+
+// sorted are the filesystems by mount point.
+func (d *Daemon) sorted() []*target {
+	return slices.SortedFunc(maps.Values(d.targets), func(a, b *target) int {
+		if a.Point < b.Point {
+			return -1
+		}
+		return 1
+	})
+}
+
+func (d *Daemon) remember() {
+	if err := d.saved.save(d.o.StateDir); err != nil {
+		d.o.Log.WithError(err).Warn("a restart of the daemon forgets what people have paused")
+	}
+}
