@@ -201,7 +201,11 @@ func (p *pass) rebuildFacts(ctx context.Context, g *group, settled []*dispute) (
 	for _, d := range settled {
 		ag.Reaped = append(ag.Reaped, reaped(g, d)...)
 	}
-	var err error
+	unheard, err := p.unheardOwners(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	ag.Reaped = append(ag.Reaped, unheard...)
 	if ag.NoStaging, err = p.noStaging(ctx, g); err != nil {
 		return nil, err
 	}

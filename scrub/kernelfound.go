@@ -265,9 +265,22 @@ func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group,
 			continue // its fork gets back what it lacks in another AG
 		}
 		for _, r := range results {
-			if r.Type == ioctl.ScrubTypeINODE && r.Bad() {
+			noVerdict := r.Err != nil || r.Flags.Has(ioctl.ScrubIncomplete)
+			if r.Type == ioctl.ScrubTypeINODE && (r.Bad() || noVerdict) {
 				ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, fmt.Sprintf("inode %d does not pass its scrub", ino))
 			}
+		}
+	}
+	for _, n := range []struct {
+		count uint64
+		what  string
+	}{
+		{p.badInodesLeftOut, "more inodes do not pass their scrub"},
+		{p.r.scrubErrors, "checks of inodes ended in an error"},
+		{p.r.unlisted, "inodes could not be listed"},
+	} {
+		if n.count > 0 {
+			ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, fmt.Sprintf("%d %s", n.count, n.what))
 		}
 	}
 	return verdict.MayRebuildRmapbt(fs, ag), nil
