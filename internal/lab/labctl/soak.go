@@ -138,7 +138,7 @@ func (o *soakOptions) soakHere(ctx context.Context, list []soak.Geometry, log io
 
 // soakInLab boots a kernel for so many geometries at a time; as many kernels run
 // at once as the lab has slots.
-func (o *soakOptions) soakInLab(ctx context.Context, list []soak.Geometry, log io.Writer) ([]soak.Report, error) {
+func (o *soakOptions) soakInLab(ctx context.Context, list []soak.Geometry, log io.Writer) (reports []soak.Report, rerr error) {
 	dir, err := os.MkdirTemp("", "scrubd-soak-")
 	if err != nil {
 		return nil, err
@@ -148,8 +148,12 @@ func (o *soakOptions) soakInLab(ctx context.Context, list []soak.Geometry, log i
 	if err != nil {
 		return nil, err
 	}
-	reports := make([]soak.Report, len(list))
+	reports = make([]soak.Report, len(list))
 	group, ctx := errgroup.WithContext(ctx)
+	if o.results != "" {
+		// Two kernels cannot append to one file of the host: each has its own.
+		defer func() { rerr = errors.Join(rerr, joinResults(dir, o.results)) }()
+	}
 	for at := 0; at < len(list); at += o.perBoot {
 		part := reports[at:min(at+o.perBoot, len(list))]
 		var names []string
@@ -163,7 +167,7 @@ func (o *soakOptions) soakInLab(ctx context.Context, list []soak.Geometry, log i
 				"--geometry", strings.Join(names, ","), "--time", o.time.String(), "--seed", strconv.FormatUint(o.seed, 10),
 			}
 			if o.results != "" {
-				argv = append(argv, "--results", o.results)
+				argv = append(argv, "--results", out+resultsSuffix)
 			}
 			result, err := lab.Boot(ctx, lab.BootSpec{
 				Argv: argv, MemMiB: soakMemMiB * len(names), Timeout: o.time + soakSlack, Output: log,
@@ -175,6 +179,30 @@ func (o *soakOptions) soakInLab(ctx context.Context, list []soak.Geometry, log i
 		})
 	}
 	return reports, group.Wait()
+}
+
+// resultsSuffix is of the files with a boot's runs.
+const resultsSuffix = ".runs"
+
+// joinResults appends what every boot has written to one file.
+func joinResults(dir, to string) error {
+	parts, err := filepath.Glob(filepath.Join(dir, "*"+resultsSuffix))
+	if err != nil {
+		return err
+	}
+	all, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, part := range parts {
+		text, err := os.ReadFile(part)
+		if err == nil {
+			_, err = all.Write(text)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, all.Close())...)
 }
 
 // takeReports reads what a boot has left. Where it left nothing the kernel is lost.

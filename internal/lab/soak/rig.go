@@ -97,8 +97,12 @@ func (r *rig) mount() error {
 	return nil
 }
 
-// unmountPatience is how long the last user of the mount may take to let go.
-const unmountPatience = 10 * time.Second
+// unmountPatience is how long the last user of the mount may take to let go, and
+// otherPatience those of copies of it.
+const (
+	unmountPatience = 10 * time.Second
+	otherPatience   = time.Minute
+)
 
 func (r *rig) unmount() error {
 	if !r.mounted {
@@ -108,10 +112,20 @@ func (r *rig) unmount() error {
 		err := unix.Unmount(r.mnt, 0)
 		if err == nil {
 			r.mounted = false
-			return nil
+			break
 		}
 		if !errors.Is(err, unix.EBUSY) || time.Since(began) > unmountPatience {
 			return fmt.Errorf("unmount %s: %w", r.mnt, err)
+		}
+	}
+	// Another mount namespace, of somebody's test, may have a copy of the mount.
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		fd, err := unix.Open(r.data.Name(), unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return unix.Close(fd)
+		}
+		if !errors.Is(err, unix.EBUSY) || time.Since(began) > otherPatience {
+			return fmt.Errorf("wait for the last user of %s: %w", r.data.Name(), err)
 		}
 	}
 }

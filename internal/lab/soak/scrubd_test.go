@@ -36,6 +36,14 @@ func TestRunsThatAreNotWell(t *testing.T) {
 		{"held", summary(`"exit_status":1,"complete":true,"findings":{"held":1}`) + "exit 1", false, ""},
 		{"repaired", summary(`"exit_status":0,"complete":true,"findings":{"repaired":1},"repairs":1`), false, ""},
 		{"repairs without a finding", summary(`"exit_status":0,"complete":true,"findings":{},"repairs":1`), false, ""},
+		{
+			"optimizable without repair",
+			summary(`"exit_status":2,"complete":true,"findings":{},"optimizations_possible":1,"coverage":{"repair":false}`) + "exit 2", true, "",
+		},
+		{
+			"left as it is although it could be better",
+			summary(`"exit_status":2,"complete":true,"findings":{},"optimizations_possible":1,"coverage":{"repair":true}`) + "exit 2", false, "",
+		},
 		{"optimizable", summary(`"exit_status":2,"complete":true,"findings":{}`) + "exit 2", false, ""},
 		{"another status", summary(`"exit_status":0,"complete":true,"findings":{}`) + "exit 1", false, "exit status 1, but the summary says 0"},
 		{"no summary", "true", false, "no summary"},
