@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,10 +21,10 @@ func TestDrainThatStarves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, k, _ := newFake(t)
 		quiet := make(chan struct{})
-		asked := 0
+		var asked atomic.Int32
 		k.OnScrub = func(req ioctl.ScrubRequest) (ioctl.ScrubFlags, unix.Errno) {
 			if req.AGNo == 1 {
-				asked++
+				asked.Add(1)
 				<-quiet
 			}
 			return 0, 0
@@ -36,7 +37,7 @@ func TestDrainThatStarves(t *testing.T) {
 			require.ErrorIs(t, s.Drain(t.Context(), 1), ioctl.ErrBusy)
 		}
 		assert.Less(t, time.Since(began), 15*time.Second)
-		assert.Equal(t, 1, asked, "one call at a time stays in the kernel")
+		assert.EqualValues(t, 1, asked.Load(), "one call at a time stays in the kernel")
 		assert.Len(t, s.InFlight(), 1)
 
 		ctx, cancel := context.WithCancel(t.Context())
@@ -45,7 +46,7 @@ func TestDrainThatStarves(t *testing.T) {
 
 		close(quiet)
 		require.NoError(t, s.Drain(t.Context(), 1))
-		assert.Equal(t, 2, asked, "the first one began before this barrier was asked for")
+		assert.EqualValues(t, 2, asked.Load(), "the first one began before this barrier was asked for")
 		assert.Empty(t, s.InFlight())
 	})
 }
