@@ -98,18 +98,15 @@ func (r *run) stepChoice(ctx context.Context, p *pass, before **forks) (done boo
 		return true, err
 	}
 	plan := p.plan(f, way)
+	asked := time.Now()
 	switch {
 	case r.choice.agreed == nil:
 		r.emit(&PlanEvent{plan})
-		asked := time.Now()
 		if err := r.opts.Choice.Confirm(ctx, plan); err != nil {
 			r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("nothing was repaired: %v", err))
 			return true, ctx.Err()
 		}
 		r.choice.agreed = plan
-		if time.Since(asked) > confirmPatience {
-			return false, nil // look again before anything is done
-		}
 	case !samePlan(plan, r.choice.agreed):
 		return true, r.refusal(&ChoiceError{Changed: true, Whys: []string{"what it would do is no longer what was agreed to"}})
 	}
@@ -124,6 +121,9 @@ func (r *run) stepChoice(ctx context.Context, p *pass, before **forks) (done boo
 	}
 	if again, err := r.overtaken(ctx, p); err != nil || again {
 		return false, err
+	}
+	if time.Since(asked) > confirmPatience {
+		return false, nil // look again before anything is done
 	}
 	*before = p.takeForks(due)
 	r.choice.done = true

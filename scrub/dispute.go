@@ -82,6 +82,7 @@ func (p *pass) disputes(ctx context.Context) error {
 			for j := range pieces {
 				pieces[j].RefcountDenies = len(badTypes(g, ioctl.ScrubTypeREFCNTBT)) > 0
 				pieces[j].RmapbtBad = len(badTypes(g, ioctl.ScrubTypeRMAPBT)) > 0
+				p.doubtUsed(g, &pieces[j])
 			}
 			if err := p.elsewhere(pieces); err != nil {
 				return err
@@ -95,6 +96,25 @@ func (p *pass) disputes(ctx context.Context) error {
 		p.rmapBad = append(p.rmapBad, d)
 	}
 	return nil
+}
+
+// doubtUsed takes the bnobt's word back for blocks that it was seen not to have
+// free in one look and that no record owns: in the middle of an allocation that
+// looks the same. Where it is so for good, the comparison of rmapbt and bnobt has
+// found it too, and it was confirmed.
+func (p *pass) doubtUsed(g *group, pc *verdict.Piece) {
+	if pc.Claim == nil || pc.Record != nil || len(pc.OtherRecords) > 0 || pc.Space != verdict.SpaceUsed {
+		return
+	}
+	own := []verdict.Range{{Start: pc.Start, Count: pc.Count}}
+	for _, s := range g.space {
+		if s.Status == confirm.Confirmed && s.Conflict == confirm.Neither {
+			own = confirm.Subtract(own, s.Parts)
+		}
+	}
+	if len(own) > 0 {
+		pc.Space = verdict.SpaceUnknown
+	}
 }
 
 // otherClaims looks up the claims on the disputed blocks of every AG. The walk

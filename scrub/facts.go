@@ -169,7 +169,14 @@ func (p *pass) unprovenForks() []string {
 	var out []string
 	for _, ino := range sortedKeys(p.inodeBad) {
 		for _, r := range p.inodeBad[ino] {
-			if (r.Type == ioctl.ScrubTypeBMBTD || r.Type == ioctl.ScrubTypeBMBTA) && (r.Bad() || r.Err != nil) {
+			fork := r.Type == ioctl.ScrubTypeBMBTD || r.Type == ioctl.ScrubTypeBMBTA
+			if !fork && r.Type == ioctl.ScrubTypeINODE {
+				// Forks of an inode that is bad itself were not looked at; those of
+				// other inodes than these were compared here.
+				_, opaque, err := p.walk.FindOpaque(ino)
+				fork = opaque || err != nil
+			}
+			if fork && (r.Bad() || r.Err != nil) {
 				out = append(out, fmt.Sprintf("the kernel's scrub of the %s says %s", r.Object, r.Flags))
 			}
 		}
@@ -180,7 +187,8 @@ func (p *pass) unprovenForks() []string {
 	if n := p.walk.RefusedTotal; n > 0 {
 		out = append(out, fmt.Sprintf("%s could not be opened because of leases or access scanners", plural(n, "inode")))
 	}
-	return out
+	out = append(out, p.privateFiles()...)
+	return append(out, p.inodesLeftOut()...)
 }
 
 func contains(set []*dispute, d *dispute) bool {
@@ -201,16 +209,18 @@ func (p *pass) rebuildFacts(ctx context.Context, g *group, settled []*dispute) (
 	for _, d := range settled {
 		ag.Reaped = append(ag.Reaped, reaped(g, d)...)
 	}
-	unheard, err := p.unheardOwners(ctx, g)
-	if err != nil {
+	var err error
+	if ag.Unheard, err = p.unheardOwners(ctx, g); err != nil {
 		return nil, err
 	}
-	ag.Reaped = append(ag.Reaped, unheard...)
 	if ag.NoStaging, err = p.noStaging(ctx, g); err != nil {
 		return nil, err
 	}
-	ag.OwnersUnscrubbed, err = p.unsoundOwners(ctx, g, settled)
-	return ag, err
+	if ag.OwnersUnscrubbed, err = p.unsoundOwners(ctx, g, settled); err != nil {
+		return nil, err
+	}
+	ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, p.privateFiles()...)
+	return ag, nil
 }
 
 // reaped lists blocks of d in g that a rebuild of the rmapbt would free although

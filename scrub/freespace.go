@@ -30,8 +30,12 @@ func (p *pass) findFreeSpace(ctx context.Context, fs *verdict.FS) error {
 			AG: facts, OwnedFree: len(owned) > 0, Leaked: len(leaked) > 0, LeakProven: p.leakProven(g),
 		})
 		f.blockers = verdict.MayRebuildBnobt(facts)
-		if why := p.wantsLeaked(); why != "" && len(leaked) > 0 && len(owned) == 0 {
-			f.blockers = append(f.blockers, verdict.Blocker{Clause: "reap", Why: why})
+		if len(leaked) > 0 && len(owned) == 0 {
+			for _, why := range []string{p.wantsLeaked(), p.lostWrites()} {
+				if why != "" {
+					f.blockers = append(f.blockers, verdict.Blocker{Clause: "reap", Why: why})
+				}
+			}
 		}
 		if decided.Held() {
 			why := decided.Reason
@@ -56,9 +60,9 @@ func (p *pass) findFreeSpace(ctx context.Context, fs *verdict.FS) error {
 	return nil
 }
 
-// wantsLeaked names an inode that counts so many blocks more than its forks have
-// that the ones which nobody owns may be them: an extent that fork and rmapbt
-// both lost. Then neither the space nor the counter is to be set right.
+// wantsLeaked names an inode that counts more blocks than its forks have, so that
+// some of those which nobody owns may be its: an extent that fork and rmapbt both
+// lost. Then neither the space nor the counter is to be set right.
 func (p *pass) wantsLeaked() string {
 	var leaked uint64
 	for i := range p.groups {
@@ -76,10 +80,22 @@ func (p *pass) wantsLeaked() string {
 				continue
 			}
 			seen, err := p.settler.Measure(uint64(ino))
-			if err == nil && seen.State == verdict.OwnerLive && seen.Blocks >= seen.ForkBlocks+leaked {
+			if err == nil && seen.State == verdict.OwnerLive && seen.Blocks > seen.ForkBlocks {
 				return fmt.Sprintf("inode %d counts %s more than its forks have, and %s have no owner", ino,
 					plural(seen.Blocks-seen.ForkBlocks, "block"), plural(leaked, "block"))
 			}
+		}
+	}
+	return ""
+}
+
+// lostWrites tells of a dispute in which a record may be the only trace of lost
+// data. Where one write was lost, others may have been with it: blocks that
+// nobody owns may then be data of which no trace at all is left in these two.
+func (p *pass) lostWrites() string {
+	for _, d := range p.rmapBad {
+		if d.decision.Held() && d.decision.OnlyTrace {
+			return fmt.Sprintf("blocks %d+%d of AG %d look like a lost write, and these may be of another", d.first().Start, d.first().Count, d.first().AGNo)
 		}
 	}
 	return ""

@@ -76,7 +76,7 @@ func (r *run) explainInterrupted() {
 			in.Now = f.Outcome
 		}
 	}
-	if r.mode == ModeCheck {
+	if r.mode == ModeCheck || r.mayChangeNothing() {
 		return // it changes nothing; the next run that may repair closes them
 	}
 	if _, err := r.intentLog(nil); err != nil {

@@ -271,18 +271,8 @@ func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group,
 			}
 		}
 	}
-	for _, n := range []struct {
-		count uint64
-		what  string
-	}{
-		{p.badInodesLeftOut, "more inodes do not pass their scrub"},
-		{p.r.scrubErrors, "checks of inodes ended in an error"},
-		{p.r.unlisted, "inodes could not be listed"},
-	} {
-		if n.count > 0 {
-			ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, fmt.Sprintf("%d %s", n.count, n.what))
-		}
-	}
+	ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, p.inodesLeftOut()...)
+	ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, p.privateFiles()...)
 	return verdict.MayRebuildRmapbt(fs, ag), nil
 }
 

@@ -49,13 +49,15 @@ func (p *pass) findMetadata(fs *verdict.FS, g *group, t ioctl.ScrubType, types [
 	case ioctl.ScrubTypeREFCNTBT:
 		f.Row, f.order = 6, orderRefcountbt
 		p.sayMiscounted(f.Finding, p.miscounted[g.agno])
-		f.blockers = verdict.RmapbtProven(facts, t, 0)
+		f.blockers = verdict.MayRebuildRefcountbt(facts, p.unheardSharers())
 	case ioctl.ScrubTypeSB:
 		f.order = orderOther
 		if g.agno == 0 {
 			f.blockers = []verdict.Blocker{{Clause: "source", Why: "the primary superblock has no source to be rebuilt from"}}
 		} else if s := p.groups[0].scrubs[t]; !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt) {
 			f.blockers = []verdict.Blocker{{Clause: "source", Why: "the primary superblock is not clean"}}
+		} else if bad := p.badSuperblocks(); bad > 1 && 2*bad >= len(p.groups)-1 {
+			f.blockers = []verdict.Blocker{{Clause: "vote", Why: fmt.Sprintf("%d of %d secondary superblocks differ from the primary one, which may be the one that is wrong", bad, len(p.groups)-1)}}
 		}
 	case ioctl.ScrubTypeAGFL:
 		f.Row, f.order = 14, orderHeaders
@@ -79,6 +81,18 @@ func (p *pass) findMetadata(fs *verdict.FS, g *group, t ioctl.ScrubType, types [
 		f.WaysOut = offline()
 	}
 	p.add(f)
+}
+
+// badSuperblocks counts the secondary superblocks that are not as the primary
+// one has it.
+func (p *pass) badSuperblocks() int {
+	n := 0
+	for i := range p.groups {
+		if i > 0 && len(badTypes(&p.groups[i], ioctl.ScrubTypeSB)) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // culprit picks the structure that most likely is bad of those that complain:

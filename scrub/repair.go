@@ -133,7 +133,7 @@ func (r *run) optimize(ctx context.Context, p *pass) error {
 			if !possible {
 				continue
 			}
-			if r.mode >= ModeOptimize && r.coverage.Repair && r.stateErr == nil && !r.left() {
+			if r.mode >= ModeOptimize && r.coverage.Repair && r.stateErr == nil && !r.mayChangeNothing() && !r.left() {
 				done, err := r.optimizeInode(ctx, res)
 				if err != nil {
 					return err
@@ -185,6 +185,12 @@ func (r *run) optimizeInode(ctx context.Context, res kernel.Result) (bool, error
 	}
 	again, err := r.kern.One(ctx, res.Object)
 	return err == nil && (again.Absent || !again.Flags.Has(ioctl.ScrubPreen)), err
+}
+
+// mayChangeNothing tells whether whoever was asked has said no: the hook, or the
+// person whose decision the run was to carry out.
+func (r *run) mayChangeNothing() bool {
+	return r.vetoed != nil || r.opts.Choice != nil && !r.choice.done
 }
 
 // left tells whether any finding says that the filesystem is still damaged.
@@ -247,6 +253,8 @@ func (r *run) recount(ctx context.Context, res kernel.Result) error {
 		f.Reason = fmt.Sprintf("this run may not repair (mode %s)", r.mode)
 	case !r.coverage.Repair:
 		f.Outcome, f.Reason = Held, "online repair is not possible here"
+	case r.mayChangeNothing():
+		f.Reason = "this run was not allowed to repair anything"
 	case res.Type == ioctl.ScrubTypeNLINKS && r.left():
 		f.Outcome, f.Reason = Held, "what is counted is itself in question in another finding"
 	default:

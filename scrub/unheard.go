@@ -9,6 +9,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/kernel"
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/scrub/witness"
 	"github.com/scrubd/scrubd/shadow"
@@ -96,6 +97,64 @@ func (p *pass) deniedOf(ctx context.Context, g *group, ino uint64) (uint64, erro
 		return nil
 	})
 	return denied, err
+}
+
+// privateTypes are scrubs of files that belong to the filesystem itself. BULKSTAT
+// does not tell of them, so that nothing but these speaks for their blocks.
+var privateTypes = []ioctl.ScrubType{
+	ioctl.ScrubTypeUQUOTA, ioctl.ScrubTypeGQUOTA, ioctl.ScrubTypePQUOTA, ioctl.ScrubTypeRTBITMAP, ioctl.ScrubTypeRTSUM,
+	ioctl.ScrubTypeRTRMAPBT, ioctl.ScrubTypeRTREFCBT, ioctl.ScrubTypeMETAPATH,
+}
+
+// privateFiles lists the filesystem's own files with which the kernel finds
+// something wrong, or that it could not check to the end.
+func (p *pass) privateFiles() []string {
+	var out []string
+	for _, r := range p.fsBad {
+		if slices.Contains(privateTypes, r.Type) && (r.Bad() || r.Err != nil || r.Flags.Has(ioctl.ScrubIncomplete)) {
+			out = append(out, fmt.Sprintf("the kernel's scrub of %s says %s", r.Object, r.Flags))
+		}
+	}
+	return out
+}
+
+// inodesLeftOut says how many inodes the kernel's scrub gave no verdict on that
+// is known here.
+func (p *pass) inodesLeftOut() []string {
+	var out []string
+	for _, n := range []struct {
+		count uint64
+		what  string
+	}{
+		{p.badInodesLeftOut, "more inodes do not pass their scrub"},
+		{p.r.scrubErrors, "checks of inodes ended in an error"},
+		{p.r.unlisted, "inodes could not be listed"},
+	} {
+		if n.count > 0 {
+			out = append(out, fmt.Sprintf("%d %s", n.count, n.what))
+		}
+	}
+	return out
+}
+
+// unheardSharers lists inodes that may own shared blocks and made no claim, and
+// whose forks the kernel did not find in the rmapbts either: an rmapbt that lost
+// a record of one of them counts an owner too few, and nobody would miss it.
+func (p *pass) unheardSharers() []string {
+	out := p.inodesLeftOut()
+	for i := range p.walk.Unreadable {
+		out = append(out, fmt.Sprintf("inode %d could not be read (%s)", p.walk.Unreadable[i].Ino, p.walk.Unreadable[i].Stage))
+	}
+	for i := range p.walk.Refused {
+		ino := p.walk.Refused[i].Ino
+		if slices.ContainsFunc(p.inodeBad[ino], kernel.Result.Bad) {
+			out = append(out, fmt.Sprintf("inode %d could not be opened, and does not pass its scrub", ino))
+		}
+	}
+	if n := p.walk.RefusedTotal; n > uint64(len(p.walk.Refused)) {
+		out = append(out, fmt.Sprintf("%s could not be opened because of leases or access scanners", plural(n, "inode")))
+	}
+	return out
 }
 
 // opaqueOwners returns the opaque inodes that g's rmapbt names, each with 0.

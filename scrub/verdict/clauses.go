@@ -39,6 +39,9 @@ type AG struct {
 	// Reaped names blocks that a rebuild of the rmapbt would free although no
 	// second witness denies the record that owns them.
 	Reaped []string
+	// Unheard names owners whose forks nobody can list and that have more blocks
+	// in the rmapbt than they count: these would be freed too.
+	Unheard []string
 	// OwnersUnscrubbed names inodes that the old rmapbt has as owners here and
 	// that did not pass a read-only INODE scrub.
 	OwnersUnscrubbed []string
@@ -163,6 +166,7 @@ func MayRebuildRmapbt(fs *FS, ag *AG) []Blocker {
 	}
 	b = block(b, "e", ag.SpaceDisputes...)
 	b = block(b, "f", ag.Reaped...)
+	b = block(b, "f", ag.Unheard...)
 	return append(b, ag.stagingUnproven()...)
 }
 
@@ -261,6 +265,14 @@ func (ag *AG) rootsSound() bool {
 		}
 	}
 	return true
+}
+
+// MayRebuildRefcountbt lists what stands against counting the owners of shared
+// blocks anew from the rmapbt of ag: an owner that lost its record there and made
+// no claim (unheard) would not be counted any more, and its data be written over
+// through another owner.
+func MayRebuildRefcountbt(ag *AG, unheard []string) []Blocker {
+	return block(RmapbtProven(ag, ioctl.ScrubTypeREFCNTBT, 0), "source", unheard...)
 }
 
 // MayRebuildInobt lists what stands against rebuilding the inode btrees of ag
