@@ -42,7 +42,7 @@ func TestPathsWithoutXFS(t *testing.T) {
 	assert.Contains(t, a.out, fs.Dir()+": clean")
 	assert.Contains(t, a.log, "not an XFS filesystem")
 	a = call(t, "/", scrubd, "run", fs.Dir())
-	assert.Equal(t, exitUsage, a.status)
+	assert.Equal(t, exitOperational, a.status)
 	assert.Contains(t, a.log, "without --now")
 	assert.Contains(t, a.log, "scrubd run --now "+fs.Dir())
 }
