@@ -166,7 +166,7 @@ func tryGiveUp(t *testing.T) {
 	assert.Equal(t, f.Extents, plan.Freed)
 	require.NoError(t, r.fs.Remount())
 	assert.Empty(t, lab.Diff(before, r.snapshot()), "every file reads as it did before the decision")
-	assert.Greater(t, r.freeBlocks(), space)
+	assert.GreaterOrEqual(t, r.freeBlocks(), space, "blocks that others share stay theirs")
 	lost, err := os.Stat(filepath.Join(sum.Findings[i].EvidencePath, "blocks.img"))
 	require.NoError(t, err)
 	assert.Positive(t, lost.Size(), "a copy of what was given up")

@@ -110,7 +110,7 @@ func TestUnitsInLab(t *testing.T) {
 		t.Run("held", func(t *testing.T) { heldInUnit(t, tie) })
 		t.Run("stop", func(t *testing.T) { stopUnit(t, unit, bad) })
 		t.Run("stall", func(t *testing.T) { stallUnit(t, unit) })
-		t.Run("daemon", func(t *testing.T) { daemonInUnit(t, scrubd, bad) })
+		t.Run("daemon", func(t *testing.T) { daemonInUnit(t, scrubd, unit, bad) })
 
 		a := call(t, "/", scrubd, "units", "uninstall")
 		assert.Zero(t, a.status, a.log)
@@ -266,8 +266,10 @@ func stallUnit(t *testing.T, unit string) {
 
 // daemonInUnit: asked over its socket, the daemon starts the unit of a run; it
 // holds no filesystem, and answers root only.
-func daemonInUnit(t *testing.T, scrubd string, idle *lab.LoopFS) {
+func daemonInUnit(t *testing.T, scrubd, unit string, idle *lab.LoopFS) {
 	t.Helper()
+	// A run as it comes, after more starts than the unit allows in an hour.
+	dropIn(t, unit, "[Unit]\nStartLimitIntervalSec=0\n")
 	host(t, "systemctl", "enable", "--now", "scrubd.service")
 	list := jsonOf(t, host(t, scrubd, "status", "--json"))
 	require.Len(t, list, 1, "a copy with the same UUID cannot be told apart")
