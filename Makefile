@@ -84,7 +84,7 @@ test-root: deps ## Tests on loop-mounted XFS, as root
 .PHONY: test-lab
 test-lab: deps ## Tests in the lab kernel, which has online scrub and repair
 	@$(MAKE) lab || echo 'make: the lab could not be made; its tests are skipped' >&2
-	SCRUBD_TEST=lab SCRUBD_SOAK_TIME=$(SOAKTIME) $(GO) test -count=1 -timeout 25m $(LAB_PACKAGES)
+	SCRUBD_TEST=lab SCRUBD_SOAK_TIME=$(SOAKTIME) $(GO) test -count=1 -timeout 45m $(LAB_PACKAGES)
 
 .PHONY: campaign
 campaign: build lab ## Damage N filesystems at random (SEED, KIND); what scrubd and xfs_scrub make of them (docs/campaign.md)
