@@ -2,7 +2,6 @@ package confirm
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -30,9 +29,8 @@ type SharedCandidate struct {
 	Quiet bool
 	Why   string
 
-	looks             int
-	samples, barriers int
-	since             time.Time
+	looks int
+	sampling
 }
 
 // maxAsked bounds the owners whose forks are asked for marks in one sample. One
@@ -43,55 +41,11 @@ const maxAsked = 8
 // [Settler.SettleSpace] does. A stretch that agrees at one sample is dropped.
 // Errors: as for [Settler.Settle].
 func (s *Settler) SettleShared(ctx context.Context, cands []*SharedCandidate) error {
-	pending := slices.DeleteFunc(slices.Clone(cands), func(c *SharedCandidate) bool { return c.Status != Pending })
-	total := len(pending)
-	for round := 0; round < spaceRounds && len(pending) > 0; round++ {
-		for range triplesPerRound {
-			for _, c := range pending {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				if err := s.sampleShared(c); err != nil {
-					return err
-				}
-			}
-			pending = slices.DeleteFunc(pending, func(c *SharedCandidate) bool { return c.Status != Pending })
-			if len(pending) == 0 {
-				break
-			}
-			if err := s.opts.Sleep(ctx, time.Duration(rand.Int64N(int64(maxTripleNap)))); err != nil {
-				return err
-			}
-		}
-		if s.opts.Progress != nil {
-			s.opts.Progress(round, len(pending), total)
-		}
-		if len(pending) == 0 {
-			return nil
-		}
-		drained, err := s.pause(ctx, func(yield func(ioctl.AGNumber) bool) {
-			for _, c := range pending {
-				if !yield(c.AGNo) {
-					return
-				}
-			}
-		})
-		if err != nil {
-			return err
-		}
-		for _, c := range pending {
-			if drained[c.AGNo] {
-				c.barriers++
-			}
-		}
-	}
-	for _, c := range pending {
-		c.Status, c.Why = Unsettled, "its blocks changed at every look"
-		if c.samples >= samplesWithBarrier {
-			c.Why = "its AG was never seen without transactions under way"
-		}
-	}
-	return nil
+	return settleSampled(ctx, s, cands, s.sampleShared)
+}
+
+func (c *SharedCandidate) stand() standing {
+	return standing{agno: c.AGNo, status: &c.Status, why: &c.Why, sampling: &c.sampling}
 }
 
 // sampleShared takes one sample: rmapbt with marks, the marks that the owners'
@@ -119,12 +73,7 @@ func (s *Settler) sampleShared(c *SharedCandidate) error {
 	default:
 		c.Parts, c.Coarse, c.samples, c.barriers, c.since = parts, coarse, 1, 0, time.Now()
 	}
-	need := samplesWithBarrier
-	if s.opts.Drain == nil {
-		need = samplesWithoutBarrier
-	}
-	enough := c.samples >= need && time.Since(c.since) >= spaceSpan
-	if enough && (s.opts.Drain == nil || c.barriers >= spaceBarriers) {
+	if s.sampledEnough(&c.sampling) {
 		c.Status = Confirmed
 	}
 	return nil

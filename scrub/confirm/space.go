@@ -2,7 +2,6 @@ package confirm
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -34,9 +33,8 @@ type SpaceCandidate struct {
 	Quiet bool
 	Why   string
 
-	looks             int
-	samples, barriers int
-	since             time.Time
+	looks int
+	sampling
 }
 
 // How many samples it takes, and over how long. Fixed intervals run in step
@@ -57,59 +55,11 @@ const spaceUnreadable = "the rmapbt or the bnobt cannot be read there"
 // that agrees at one sample is dropped; one that shrinks starts over.
 // Errors: as for [Settler.Settle].
 func (s *Settler) SettleSpace(ctx context.Context, cands []*SpaceCandidate) error {
-	pending := slices.DeleteFunc(slices.Clone(cands), func(c *SpaceCandidate) bool { return c.Status != Pending })
-	total := len(pending)
-	for round := 0; round < spaceRounds && len(pending) > 0; round++ {
-		for range triplesPerRound {
-			for _, c := range pending {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				if err := s.sampleSpace(c); err != nil {
-					return err
-				}
-			}
-			pending = slices.DeleteFunc(pending, func(c *SpaceCandidate) bool { return c.Status != Pending })
-			if len(pending) == 0 {
-				break
-			}
-			if err := s.opts.Sleep(ctx, time.Duration(rand.Int64N(int64(maxTripleNap)))); err != nil {
-				return err
-			}
-		}
-		if s.opts.Progress != nil {
-			s.opts.Progress(round, len(pending), total)
-		}
-		if len(pending) == 0 {
-			return nil
-		}
-		if err := s.pauseSpace(ctx, pending); err != nil {
-			return err
-		}
-	}
-	for _, c := range pending {
-		c.Status, c.Why = Unsettled, "its blocks changed at every look"
-		if c.samples >= samplesWithBarrier {
-			c.Why = "its AG was never seen without transactions under way"
-		}
-	}
-	return nil
+	return settleSampled(ctx, s, cands, s.sampleSpace)
 }
 
-func (s *Settler) pauseSpace(ctx context.Context, pending []*SpaceCandidate) error {
-	drained, err := s.pause(ctx, func(yield func(ioctl.AGNumber) bool) {
-		for _, c := range pending {
-			if !yield(c.AGNo) {
-				return
-			}
-		}
-	})
-	for _, c := range pending {
-		if drained[c.AGNo] {
-			c.barriers++
-		}
-	}
-	return err
+func (c *SpaceCandidate) stand() standing {
+	return standing{agno: c.AGNo, status: &c.Status, why: &c.Why, sampling: &c.sampling}
 }
 
 // sampleSpace takes one triple. Only what disagrees in the same way before
@@ -137,12 +87,7 @@ func (s *Settler) sampleSpace(c *SpaceCandidate) error {
 	default:
 		c.Parts, c.samples, c.barriers, c.since = parts, 1, 0, time.Now()
 	}
-	need := samplesWithBarrier
-	if s.opts.Drain == nil {
-		need = samplesWithoutBarrier
-	}
-	enough := c.samples >= need && time.Since(c.since) >= spaceSpan
-	if enough && (s.opts.Drain == nil || c.barriers >= spaceBarriers) {
+	if s.sampledEnough(&c.sampling) {
 		c.Status = Confirmed
 	}
 	return nil
