@@ -383,7 +383,7 @@ func loss(t *testing.T, fs *lab.LoopFS, x *ioctl.FS) {
 	w := newTwin()
 	s := startStream(t, x, Options{Feed: w, BufferKiB: 8})
 	s.mu.Lock() // nobody reads meanwhile
-	err := errors.Join(write(fs.Path("loss"), 9, 150), fs.Sync())
+	err := errors.Join(write(fs.Path("loss"), 9, 1500), fs.Sync())
 	s.mu.Unlock()
 	require.NoError(t, err)
 	require.NoError(t, s.Sync(t.Context()))
