@@ -79,7 +79,7 @@ var doubts = []Row{
 	{
 		Number: 5, Seen: "a fork maps blocks, and the bnobt is silent", AtFault: Undecided,
 		when: func(e *seen) bool { return e.p.Space == SpaceUnknown },
-		why:  say("the bnobt could not be asked"),
+		why:  say("the bnobt could not be asked, or the gap that the claim would leave was not confirmed"),
 	},
 	{
 		Number: 9, Seen: "another owner claims the blocks, which cannot share them", AtFault: Undecided,
