@@ -21,6 +21,10 @@ const DefaultLoopSize = 320 << 20
 // A helper process that has just exited may still hold a file for a moment.
 const unmountPatience = 3 * time.Second
 
+// releasePatience is how long it then waits for copies of the mount in other
+// mount namespaces, whose processes know nothing of it.
+const releasePatience = 30 * time.Second
+
 // MkfsOptions says how an image is made and mounted. The zero value gives a
 // 320 MiB filesystem with rmapbt and reflink.
 type MkfsOptions struct {
@@ -42,6 +46,7 @@ type LoopFS struct {
 	mu        sync.Mutex
 	mountOpts []string
 	mounted   bool
+	device    string // the loop device of the mount, or ""
 }
 
 // NewLoopFS makes an image, mounts it, and unmounts it when the test ends.
@@ -169,12 +174,13 @@ func (fs *LoopFS) mount() error {
 	if err := unix.Mount(dev.Name(), fs.dir, "xfs", flags, data); err != nil {
 		return fmt.Errorf("mount %s (%s) on %s with %q: %w", dev.Name(), fs.image, fs.dir, fs.mountOpts, err)
 	}
-	fs.mounted = true
+	fs.mounted, fs.device = true, dev.Name()
 	return nil
 }
 
 // Unmount unmounts the filesystem and waits a few seconds for it to become
-// idle. It is an error if it stays busy; the mount is still there then.
+// idle, here and in mount namespaces that were copied meanwhile. It is an error if
+// it stays busy.
 func (fs *LoopFS) Unmount() error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -192,7 +198,7 @@ func (fs *LoopFS) unmount() error {
 		case err == nil, errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
 			// EINVAL: somebody else has unmounted it.
 			fs.mounted = false
-			return nil
+			return waitReleased(fs.device, fs.image, time.Now().Add(releasePatience))
 		case errors.Is(err, unix.EBUSY) && time.Now().Before(deadline):
 			time.Sleep(20 * time.Millisecond)
 		default:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -84,6 +85,27 @@ func attachFree(ctl, back *os.File, image string, flags uint32) (*os.File, error
 		return nil, fmt.Errorf("configure %s: %w", node, err)
 	}
 	return dev, nil
+}
+
+// waitReleased waits for the last mount of image on a loop device to be gone: a
+// process in a mount namespace of its own has copies of all mounts, which
+// keep the filesystem's UUID taken and may write to the image.
+func waitReleased(device, image string, deadline time.Time) error {
+	for {
+		backing, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(device), "loop/backing_file"))
+		if err != nil || strings.TrimSpace(string(backing)) != image {
+			return nil //nolint:nilerr // detached, by the last unmount
+		}
+		// Nobody can have a device for himself that is mounted anywhere.
+		fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return unix.Close(fd)
+		}
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return fmt.Errorf("wait for %s (%s) to be unmounted everywhere: %w", device, image, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // mountFlags are the options that mount(2) takes as bits.

@@ -28,6 +28,24 @@ func createFile(path string) (*file, error) {
 	return &file{File: f, path: path}, nil
 }
 
+// renew puts an empty file in the place of f. Where there is no space for
+// another one it returns f, emptied, and the error.
+func (f *file) renew() (*file, error) {
+	if err := f.Truncate(0); err != nil {
+		return f, err
+	}
+	f.holds = nil
+	next, err := createFile(f.path + ".new")
+	if err != nil {
+		return f, err
+	}
+	if err := os.Rename(next.path, f.path); err != nil {
+		return f, errors.Join(err, next.Close(), os.Remove(next.path))
+	}
+	next.path = f.path
+	return next, f.Close()
+}
+
 func (f *file) fd() int { return int(f.Fd()) }
 
 // reopen closes the file and opens it again: the last close gives
@@ -224,15 +242,9 @@ func newFiles(dir string, n int) (*files, error) {
 }
 
 // replace gives file i up for an empty one.
-func (fs *files) replace(i int) error {
-	old := fs.list[i]
-	_ = old.Close()
-	f, err := createFile(old.path)
-	if err != nil {
-		return err
-	}
-	fs.list[i] = f
-	return nil
+func (fs *files) replace(i int) (err error) {
+	fs.list[i], err = fs.list[i].renew()
+	return err
 }
 
 func (fs *files) any(rng *rand.Rand) (int, *file) {

@@ -33,10 +33,8 @@ func (w *hotFile) turn(context.Context) error {
 	return err
 }
 
-func (w *hotFile) room() error {
-	_ = w.f.Close()
-	var err error
-	w.f, err = createFile(w.f.path)
+func (w *hotFile) room() (err error) {
+	w.f, err = w.f.renew()
 	return err
 }
 

@@ -274,13 +274,9 @@ func (w *bigDirectory) shrink(n int) error {
 	return nil
 }
 
-func (w *bigDirectory) room() error {
-	_ = w.apart.Close()
-	var err error
-	if w.apart, err = createFile(w.apart.path); err != nil {
-		return err
-	}
-	return w.shrink(w.names)
+func (w *bigDirectory) room() (err error) {
+	w.apart, err = w.apart.renew()
+	return errors.Join(err, w.shrink(w.names))
 }
 
 func (w *bigDirectory) close() error { return w.apart.Close() }
