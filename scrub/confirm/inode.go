@@ -40,6 +40,10 @@ type Inode struct {
 	realtime       bool
 	refused        bool // OwnerSilent for the moment only: a lease, or a scanner
 	file           int  // descriptor, -1 when not open
+	// failed has the forks that could not be read in the round failedIn. One
+	// try a round is enough: the kernel logs each one with its stack.
+	failed   [2]bool
+	failedIn int
 }
 
 // unreadable tells the errors that are about one object alone: metadata that is
@@ -58,7 +62,7 @@ func unreadable(err error) bool {
 // look finds out what ino is now and opens it when it can be opened. An inode
 // that was open is kept: the descriptor pins it and its generation.
 func (s *Settler) look(ino uint64) (*Inode, error) {
-	if in, ok := s.inodes[ino]; ok && in.file >= 0 {
+	if in, ok := s.inodes[ino]; ok && (in.file >= 0 || s.failedNow(in, ioctl.DataFork)) {
 		return in, nil
 	}
 	in := &Inode{Ino: ioctl.Ino(ino), file: -1}
@@ -77,6 +81,18 @@ func (s *Settler) look(ino uint64) (*Inode, error) {
 	}
 	s.inodes[ino] = in
 	return in, nil
+}
+
+// fail notes that a fork of in cannot be read in this round.
+func (s *Settler) fail(in *Inode, fork ioctl.Fork) {
+	if in.failedIn != s.round {
+		in.failed, in.failedIn = [2]bool{}, s.round
+	}
+	in.failed[fork] = true
+}
+
+func (s *Settler) failedNow(in *Inode, fork ioctl.Fork) bool {
+	return in.failed[fork] && in.failedIn == s.round
 }
 
 // validIno tells whether ino can be an inode number of this filesystem at all.
@@ -151,15 +167,37 @@ func (s *Settler) openInode(in *Inode) error {
 		in.file = fd
 		s.open++
 	case errors.Is(err, ioctl.ErrStale), errors.Is(err, ioctl.ErrNoEntry):
-		// Gone since BULKSTAT saw it; the next look will say what it is now.
-		in.State = verdict.OwnerUnknown
+		return s.unopened(in)
 	case unreadable(err):
 		in.State = verdict.OwnerUnreadable
+		s.fail(in, ioctl.DataFork)
 	case errors.Is(err, ioctl.ErrBusy), errors.Is(err, ioctl.ErrPrivilege):
 		in.State, in.refused = verdict.OwnerSilent, true
 	default:
 		return err
 	}
+	return nil
+}
+
+// unopened finds out why an inode that BULKSTAT has seen could not be opened. As
+// a rule it is gone by now, and the next look will say what it is. But a
+// directory is opened with all directories above it, by looking up "..", and where
+// that fails for whatever reason, ESTALE is all that comes of it.
+//
+// Source: fs/exportfs/expfs.c (reconnect_path).
+func (s *Settler) unopened(in *Inode) error {
+	if in.Mode&unix.S_IFMT == unix.S_IFDIR {
+		gen := in.Gen
+		if err := s.stat(in); err != nil {
+			return err
+		}
+		if in.State == verdict.OwnerLive && in.Gen == gen {
+			in.State = verdict.OwnerUnreadable
+			s.fail(in, ioctl.DataFork)
+			return nil
+		}
+	}
+	in.State = verdict.OwnerUnknown
 	return nil
 }
 
@@ -253,19 +291,24 @@ func (s *Settler) readForks(in *Inode, w Window) (view, error) {
 		in.State, in.UnreadableAttr = v.state, v.attr
 		return v, nil
 	}
-	var h maphash.Hash
-	h.SetSeed(s.seed)
 	for _, fork := range [2]ioctl.Fork{ioctl.DataFork, ioctl.AttrFork} {
-		err := s.readFork(in, fork, w, &v, &h)
-		if unreadable(err) {
-			v.state, v.attr = verdict.OwnerUnreadable, fork == ioctl.AttrFork
-			continue
+		if !s.failedNow(in, fork) {
+			var h maphash.Hash
+			h.SetSeed(s.seed)
+			read := v
+			err := s.readFork(in, fork, w, &read, &h)
+			if err == nil {
+				v = read
+				v.sum = v.sum*31 + h.Sum64()
+				continue
+			}
+			if !unreadable(err) {
+				return v, err
+			}
+			s.fail(in, fork)
 		}
-		if err != nil {
-			return v, err
-		}
+		v.state, v.attr = verdict.OwnerUnreadable, fork == ioctl.AttrFork
 	}
-	v.sum = h.Sum64()
 	in.State, in.UnreadableAttr = v.state, v.attr
 	return v, nil
 }

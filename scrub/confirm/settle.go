@@ -98,6 +98,7 @@ type Settler struct {
 
 	dropped    [DropLooks]uint64
 	inodes     map[uint64]*Inode
+	round      int // counts barriers and pauses
 	open       int // descriptors among them
 	seed       maphash.Seed
 	sectorsLog uint
@@ -198,6 +199,7 @@ func (s *Settler) Glance(ctx context.Context, cands []*Candidate) error {
 // nap: fixed intervals run in step with a writer's own rhythm. It returns the
 // AGs that the barrier was had for.
 func (s *Settler) pause(ctx context.Context, groups iter.Seq[ioctl.AGNumber]) (map[ioctl.AGNumber]bool, error) {
+	s.round++
 	drained := make(map[ioctl.AGNumber]bool)
 	for agno := range groups {
 		if _, ok := drained[agno]; ok {
@@ -267,6 +269,7 @@ func (s *Settler) settleHot(ctx context.Context, pending []*Candidate) error {
 			return nil
 		}
 		if i%hotBarrier == hotBarrier-1 {
+			s.round++
 			drained := make(map[ioctl.AGNumber]bool)
 			for _, c := range pending {
 				if _, asked := drained[c.AGNo]; !asked {
