@@ -184,7 +184,7 @@ func (s *Settler) openInode(in *Inode) error {
 // directory is opened with all directories above it, by looking up "..", and where
 // that fails for whatever reason, ESTALE is all that comes of it.
 //
-// Source: fs/exportfs/expfs.c (reconnect_path).
+// Source: Documentation/filesystems/nfs/exporting.rst (reconnecting directories).
 func (s *Settler) unopened(in *Inode) error {
 	if in.Mode&unix.S_IFMT == unix.S_IFDIR {
 		gen := in.Gen
