@@ -53,6 +53,7 @@ type pass struct {
 	ownerIn    map[ownerGroup]bool          // AGs that disputed inodes have records in
 
 	marks map[ioctl.AGNumber]ioctl.AGHealth // what the kernel had marked at its end
+	held  []int                             // directories that open only as long as these are open
 
 	fsmapBuf, freeBuf *ioctl.FSMapBuffer
 }
@@ -149,6 +150,7 @@ func (p *pass) close() {
 		}
 		p.settler.Close()
 	}
+	p.letGo()
 	if err := errors.Join(p.log.Close(), p.trees.Close(), p.walk.Close()); err != nil {
 		p.r.log.WithError(err).Warn("give the walk's memory back")
 	}
@@ -238,7 +240,7 @@ func (p *pass) walkInodes(ctx context.Context) error {
 	var err error
 	o := walk.Options{
 		Workers: p.r.workers, Budget: p.r.budget, Dir: p.r.spill,
-		Progress: p.r.progress.walked,
+		Progress: p.r.progress.walked, Reach: p.reach,
 	}
 	if p.log != nil {
 		o.Watcher = p.log

@@ -106,7 +106,7 @@ func (c *imageCheck) inodes(agno ioctl.AGNumber) {
 			}
 		}
 		n := bits.OnesCount64(r.Free &^ notThere)
-		if n != int(r.FreeCount) || c.img.SB.Incompat&incompatSparse != 0 && (there != int(r.Count) || r.Free&notThere != notThere) {
+		if n != int(r.FreeCount) || c.img.SB.HasSparse() && (there != int(r.Count) || r.Free&notThere != notThere) {
 			c.say("inobt of AG %d: %s contradicts itself", agno, r)
 		}
 		count, free = count+uint32(there), free+uint32(n)

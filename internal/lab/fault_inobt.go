@@ -101,7 +101,7 @@ func (in *injector) inobtFreed() error { return in.flipInode(true) }
 func (in *injector) inobtUsed() error { return in.flipInode(false) }
 
 func (in *injector) inobtHoleMask() error {
-	if in.img.SB.Incompat&incompatSparse == 0 {
+	if !in.img.SB.HasSparse() {
 		return ErrNoVictim
 	}
 	return in.changeChunk(anyChunk, func(_ victim[InodeRec], to *InodeRec) error {
@@ -111,7 +111,7 @@ func (in *injector) inobtHoleMask() error {
 }
 
 func (in *injector) inobtCount() error {
-	if in.img.SB.Incompat&incompatSparse == 0 {
+	if !in.img.SB.HasSparse() {
 		return ErrNoVictim
 	}
 	return in.changeChunk(anyChunk, func(_ victim[InodeRec], to *InodeRec) error {

@@ -247,7 +247,7 @@ func (in *injector) changeChunkOf(kind TreeKind, change func(v victim[InodeRec],
 }
 
 func (in *injector) randomChunk(kind TreeKind) error {
-	sparse := in.img.SB.Incompat&incompatSparse != 0
+	sparse := in.img.SB.HasSparse()
 	return in.changeChunkOf(kind, func(_ victim[InodeRec], to *InodeRec) error {
 		field := in.rng.IntN(5)
 		if !sparse && field > 2 {

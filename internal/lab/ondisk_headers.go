@@ -71,6 +71,9 @@ type Superblock struct {
 // incompatSparse is the feature bit of sparse inode chunks (XFS_SB_FEAT_INCOMPAT_SPINODES).
 const incompatSparse = 1 << 1
 
+// HasSparse tells whether inode chunks may have holes.
+func (sb *Superblock) HasSparse() bool { return sb.Incompat&incompatSparse != 0 }
+
 // rocompatInobtCount is the feature bit of the AGI's counts of btree blocks (XFS_SB_FEAT_RO_COMPAT_INOBTCNT).
 const rocompatInobtCount = 1 << 3
 

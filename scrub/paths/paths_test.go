@@ -259,6 +259,33 @@ func TestWalkFindsEveryName(t *testing.T) {
 	compareWithTree(t, loop, sample(t, loop))
 }
 
+func TestOpenDirs(t *testing.T) {
+	lab.Require(t, lab.Loop)
+	loop := lab.NewLoopFS(t, lab.MkfsOptions{})
+	fs := sample(t, loop)
+	require.NoError(t, os.MkdirAll(loop.Path("a", "b", "c"), 0o755))
+	require.NoError(t, os.MkdirAll(loop.Path("a", "covered"), 0o755))
+	dirs := make(map[ioctl.Ino]string)
+	for _, path := range []string{"a/b/c", "a", "a/covered"} {
+		info, err := os.Stat(loop.Path(path))
+		require.NoError(t, err)
+		dirs[ioctl.Ino(info.Sys().(*syscall.Stat_t).Ino)] = path
+	}
+	gens := generations(t, fs, dirs)
+	require.NoError(t, unix.Mount("tmpfs", loop.Path("a", "covered"), "tmpfs", 0, ""))
+	defer unix.Unmount(loop.Path("a", "covered"), unix.MNT_DETACH) //nolint:errcheck // the rig complains if it stays
+
+	opened, err := OpenDirs(t.Context(), fs, gens)
+	require.NoError(t, err)
+	require.Len(t, opened, 2)
+	for ino, fd := range opened {
+		path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		require.NoError(t, err)
+		assert.Equal(t, loop.Path(dirs[ino]), path)
+		fs.CloseFD(fd)
+	}
+}
+
 func TestWalkSeesThroughMounts(t *testing.T) {
 	lab.Require(t, lab.Loop)
 	loop := lab.NewLoopFS(t, lab.MkfsOptions{})

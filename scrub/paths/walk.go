@@ -37,13 +37,6 @@ func byWalk(ctx context.Context, fs *ioctl.FS, inos map[ioctl.Ino]ioctl.Gen, fou
 		fs: fs, stat: ioctl.NewBulkstatBuffer(1), found: found,
 		wanted: make(map[ioctl.Ino]int, len(inos)), above: make(map[ioctl.Ino]bool),
 	}
-	root, err := w.record(fs.RootIno())
-	if err != nil {
-		return err
-	}
-	if root == nil {
-		return fmt.Errorf("look up the root directory: %w", ioctl.ErrNoEntry)
-	}
 	if err := w.want(ctx, inos); err != nil || len(w.wanted) == 0 {
 		return err
 	}
@@ -52,16 +45,28 @@ func byWalk(ctx context.Context, fs *ioctl.FS, inos map[ioctl.Ino]ioctl.Gen, fou
 		return err
 	}
 	w.left = 2*counts.AllocIno + 1000
-	fd, err := fs.OpenFD(root.Ino, root.Gen)
+	fd, err := w.openRoot()
 	if err != nil {
 		return err
 	}
 	defer fs.CloseFD(fd)
-	err = w.read(ctx, fd, root.Ino, "", 1)
+	err = w.read(ctx, fd, fs.RootIno(), "", 1)
 	if errors.Is(err, errFound) {
 		return nil
 	}
 	return err
+}
+
+// openRoot opens the root directory, to be closed by the caller.
+func (w *walker) openRoot() (int, error) {
+	root, err := w.record(w.fs.RootIno())
+	if err != nil {
+		return -1, err
+	}
+	if root == nil {
+		return -1, fmt.Errorf("look up the root directory: %w", ioctl.ErrNoEntry)
+	}
+	return w.fs.OpenFD(root.Ino, root.Gen)
 }
 
 // record returns what BULKSTAT says of an inode, nil when it says nothing.

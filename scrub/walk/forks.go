@@ -60,7 +60,7 @@ func (w *worker) readInode(rec *ioctl.BulkstatRecord) error {
 func (w *worker) openFailed(rec *ioctl.BulkstatRecord, extents uint64, err error) error {
 	switch outcomeOf(err) {
 	case gone:
-		w.count.vanished++
+		return w.notOpened(rec.Ino, rec.Gen, rec.Type() == syscall.S_IFDIR, err)
 	case refused:
 		w.notes.refused(Refused{Ino: rec.Ino, Gen: rec.Gen, Err: err, Extents: extents, AExtents: rec.AExtents})
 	case unreadable:
@@ -68,6 +68,30 @@ func (w *worker) openFailed(rec *ioctl.BulkstatRecord, extents uint64, err error
 	default:
 		return err
 	}
+	return nil
+}
+
+// notOpened tells an inode that is gone from a directory that cannot be reached:
+// a directory is opened by looking up "..", and if that fails for whatever
+// reason, the kernel says no more than ESTALE.
+//
+// Source: Documentation/filesystems/nfs/exporting.rst (reconnecting directories).
+func (w *worker) notOpened(ino ioctl.Ino, gen ioctl.Gen, directory bool, err error) error {
+	there := false
+	if directory {
+		agno, _ := w.res.Geometry.InoToAGIno(ino)
+		req := ioctl.BulkRequest{Ino: ino, Flags: w.statFlags | ioctl.BulkAGNo, AGNo: agno}
+		n, err := w.fs.Bulkstat(&req, w.oneStat)
+		if err != nil && bulkOutcome(err) != unreadable {
+			return err
+		}
+		there = err == nil && n > 0 && w.oneStat.Records()[0].Ino == ino && w.oneStat.Records()[0].Gen == gen
+	}
+	if !there {
+		w.count.vanished++
+		return nil
+	}
+	w.notes.unreadable(Unreadable{Ino: ino, LastIno: ino, Gen: gen, Stage: StageReach, Err: err})
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 
+	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/xfile"
 )
 
@@ -23,6 +24,10 @@ type Options struct {
 	// Progress is told how many inodes and extents have been read so far, once
 	// per batch, by several workers at once: numbers may arrive out of order.
 	Progress func(inodes, extents uint64)
+	// Reach, if set, is given the directories that could not be opened by handle
+	// and opens by their paths those that it can, which makes the kernel know the way
+	// to them; they are read once more then.
+	Reach func(context.Context, map[ioctl.Ino]ioctl.Gen) error
 	// Watcher, if set, is told when which inodes were read, and what to read again.
 	Watcher Watcher
 }

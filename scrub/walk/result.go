@@ -64,6 +64,7 @@ const (
 	StageInumbers Stage = "inumbers"
 	StageBulkstat Stage = "bulkstat"
 	StageOpen     Stage = "open"
+	StageReach    Stage = "reach" // a directory whose way to the root is not found
 	StageDataFork Stage = "data fork"
 	StageAttrFork Stage = "attr fork"
 )

@@ -42,7 +42,7 @@ func Run(ctx context.Context, fs *ioctl.FS, o Options) (res *Result, err error) 
 	if err := s.walk(ctx); err != nil {
 		return nil, fmt.Errorf("walk %s after %d inodes: %w", fs.Path(), s.inodes.Load(), err)
 	}
-	if err := xfile.Guard(func() error { return s.readAgain(ctx) }); err != nil {
+	if err := xfile.Guard(func() error { return errors.Join(s.reach(ctx), s.readAgain(ctx)) }); err != nil {
 		return nil, fmt.Errorf("read inodes of %s again: %w", fs.Path(), err)
 	}
 	if err := s.sort(ctx); err != nil {

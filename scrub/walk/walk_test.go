@@ -240,6 +240,41 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
+// A directory that its handle does not open is there all the same; it is read
+// after it was reached in another way.
+func TestDirectoryOutOfReach(t *testing.T) {
+	for _, reached := range []bool{false, true} {
+		fs, k := ioctltest.New(t)
+		k.Update(func(m *ioctltest.Model) {
+			addFiles(m, 192, 3)
+			m.Inodes[193].Mode = unix.S_IFDIR | 0o755
+		})
+		open := false
+		k.OnOpenByHandle = func(ino ioctl.Ino, gen ioctl.Gen, path bool) errno {
+			if ino == 193 && !open {
+				return unix.ESTALE
+			}
+			return k.DefaultOpenByHandle(ino, gen, path)
+		}
+		var asked map[ioctl.Ino]ioctl.Gen
+		res := run(t, fs, walk.Options{Reach: func(_ context.Context, dirs map[ioctl.Ino]ioctl.Gen) error {
+			asked, open = dirs, reached
+			return nil
+		}})
+		require.Equal(t, map[ioctl.Ino]ioctl.Gen{193: 194}, asked)
+		require.Zero(t, res.Vanished)
+		if reached {
+			require.Zero(t, res.UnreadableTotal)
+			require.Empty(t, res.Unreadable)
+			require.Equal(t, []ioctl.Ino{192, 193, 194}, owners(t, res))
+			continue
+		}
+		require.Equal(t, uint64(1), res.UnreadableTotal)
+		require.Equal(t, walk.StageReach, res.Unreadable[0].Stage)
+		require.Equal(t, []ioctl.Ino{192, 194}, owners(t, res))
+	}
+}
+
 func TestForkCannotBeRead(t *testing.T) {
 	fs, k := ioctltest.New(t)
 	k.Update(func(m *ioctltest.Model) {

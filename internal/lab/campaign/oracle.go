@@ -32,7 +32,7 @@ var HoldReasons = map[HoldReason]string{
 	ForkAlone:      "a fork maps other blocks than its inode owns, with counters that agree with it: blocks that another owner has, or that are free, so that either may be the one that is wrong",
 	NoWitness:      "the blocks are, or are said to be, those of a btree, an AGFL, a link or a special file, which nothing outside of the kernel can list",
 	Unloadable:     "the kernel refuses to load the inode: only repairs that rewrite it and may empty its forks could go on",
-	KernelCannot:   "the one repair there is hangs or crashes the kernel, or the kernel has none",
+	KernelCannot:   "the one repair there is hangs or crashes the kernel or does damage (inode btrees where there are no sparse chunks), or the kernel has none",
 	SourceDisputed: "both faults are in one AG, or one inode, so that the repair of either would read what the other has damaged",
 }
 
@@ -51,6 +51,7 @@ type truth struct {
 
 	agblocks, agcount, last uint64 // size of a group, their number, size of the last one
 	agblklog                uint8
+	sparse                  bool // inode chunks may have holes
 }
 
 func readTruth(img *lab.Image) (*truth, error) {
@@ -58,7 +59,7 @@ func readTruth(img *lab.Image) (*truth, error) {
 	t := &truth{
 		rmaps: make(map[ioctl.AGNumber][]lab.RmapRec), links: make(map[ioctl.Ino]bool),
 		agblocks: uint64(sb.AGBlocks), agcount: uint64(sb.AGCount), agblklog: sb.AGBlockLog,
-		last: sb.DBlocks - uint64(sb.AGCount-1)*uint64(sb.AGBlocks),
+		last: sb.DBlocks - uint64(sb.AGCount-1)*uint64(sb.AGBlocks), sparse: sb.HasSparse(),
 	}
 	for agno := range ioctl.AGNumber(img.SB.AGCount) {
 		tree, err := img.RmapBT(agno)
@@ -183,7 +184,12 @@ func (t *truth) one(in lab.Injected) Oracle {
 		return Oracle{AtFault: blameRefcount}
 	case in.Class == lab.FaultLostInobt, in.Class == lab.FaultLostFinobt, in.Class == lab.FaultRandomIno, in.Class == lab.FaultRandomFino,
 		strings.HasPrefix(name, "inobt-"), strings.HasPrefix(name, "finobt-"):
-		return Oracle{AtFault: blameInodes}
+		o := Oracle{AtFault: blameInodes}
+		if !t.sparse {
+			// Linux 7.2 makes inodes free that are in use when it rebuilds an inobt there.
+			o.Hold = []HoldReason{KernelCannot}
+		}
+		return o
 	case in.Class == lab.FaultRandomAGFL, in.Class == lab.FaultAGFL:
 		return Oracle{blameAGFL, []HoldReason{NoWitness}}
 	case in.Class == lab.FaultRandomAGF, strings.HasPrefix(name, "agf-"):
