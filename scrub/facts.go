@@ -118,7 +118,7 @@ func (p *pass) facts(g *group, settled []*dispute) *verdict.AG {
 	if g.rmapErr != nil {
 		ag.Unsettled = append(ag.Unsettled, fmt.Sprintf("the rmapbt of AG %d could not be compared", g.agno))
 	}
-	ag.ForksUnproven = p.unprovenForks()
+	ag.ForksUnproven, ag.ForksUncompared = p.unprovenForks(), p.open.uncomparedForks()
 	ag.SpaceDisputes = p.spaceDisputes(g, false)
 	for _, d := range p.rmapBad {
 		if !d.touches(g.agno) || contains(settled, d) {
@@ -188,6 +188,7 @@ func (p *pass) unprovenForks() []string {
 		out = append(out, fmt.Sprintf("%s could not be opened because of leases or access scanners", plural(n, "inode")))
 	}
 	out = append(out, p.privateFiles()...)
+	out = append(out, p.open.notFinished()...)
 	return append(out, p.inodesLeftOut()...)
 }
 
@@ -312,8 +313,13 @@ func (p *pass) soundOwner(ctx context.Context, ino ioctl.Ino, bulk *ioctl.Bulkst
 	if res.Absent {
 		return "", nil
 	}
-	if !res.Ran || res.Err != nil || res.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt|ioctl.ScrubIncomplete) {
-		return fmt.Sprintf("inode %d, an owner in this AG, does not pass its scrub", ino), nil
+	// Read afterwards: a mark that was taken off meanwhile excuses nothing.
+	geo, err := p.r.fs.AGGeometry(agOf(p.r.fs, ino))
+	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+		return "", err
+	}
+	if why := verdict.SoundCore(verdict.Scrub{Ran: res.Ran && res.Err == nil, Flags: res.Flags}, geo.Sick); why != nil {
+		return fmt.Sprintf("inode %d, an owner in this AG, does not pass its scrub (%s)", ino, why[0]), nil
 	}
 	return "", nil
 }

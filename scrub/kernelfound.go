@@ -271,6 +271,8 @@ func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group,
 			}
 		}
 	}
+	ag.OwnersUncompared = p.open.uncomparedCores()
+	ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, p.open.notFinished()...)
 	ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, p.inodesLeftOut()...)
 	ag.OwnersUnscrubbed = append(ag.OwnersUnscrubbed, p.privateFiles()...)
 	return verdict.MayRebuildRmapbt(fs, ag), nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,7 +37,7 @@ type pass struct {
 	log             *trees.Log   // what stream tells, until trees has it
 
 	inodeBad map[ioctl.Ino][]kernel.Result // scrubs of inodes that are not clean
-	xfails   uint64                        // scrubs of inodes that could not compare everything
+	open     uncompared                    // scrubs of inodes that could not compare everything
 	// badInodesLeftOut counts inodes that inodeBad had no room for.
 	badInodesLeftOut uint64
 	fsBad            []kernel.Result       // scrubs of the filesystem and of rtgroups
@@ -128,6 +127,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 		{PhaseConfirm, true, p.settle},
 		{PhaseConfirm, r.coverage.KernelScrub, p.scrubSpace},
 		{PhaseConfirm, r.coverage.KernelScrub, p.findSuspects},
+		{PhaseConfirm, r.coverage.KernelScrub, p.rescrubInodes},
 		{PhaseConfirm, true, p.judge},
 	}
 	for _, s := range steps {
@@ -208,12 +208,7 @@ func (p *pass) scrubHeaders(ctx context.Context) error {
 	if err := p.scrubMarked(ctx); err != nil {
 		return err
 	}
-	results, err := p.r.kern.Filesystem(ctx)
-	p.fsBad = append(p.fsBad, notClean(results)...)
-	if err != nil {
-		return err
-	}
-	return nil
+	return p.scrubFiles(ctx)
 }
 
 // scrubMarked scrubs the btrees that were marked sick before this pass, in a
@@ -256,41 +251,6 @@ func (p *pass) walkInodes(ctx context.Context) error {
 	p.trees, err = trees.New(claims, p.treeOptions())
 	p.log = nil // the set's as well
 	return err
-}
-
-func (p *pass) scrubInodes(ctx context.Context) error {
-	began := time.Now()
-	var mu sync.Mutex
-	tally, err := p.r.kern.Inodes(ctx, p.r.workers, func(res kernel.Result) {
-		mu.Lock()
-		defer mu.Unlock()
-		p.noteInode(res)
-	}, func(n uint64) { p.r.progress.step(n, p.walk.Inodes) })
-	if err != nil {
-		return fmt.Errorf("scrub inodes: %w", err)
-	}
-	p.r.sum.InodeScrubSeconds += time.Since(began).Seconds()
-	p.r.noteTally(&tally)
-	return nil
-}
-
-// maxBadInodes bounds the inodes that a pass keeps results of. With so many
-// the first ones tell what there is to tell.
-const maxBadInodes = 1 << 14
-
-// noteInode keeps what the kernel's scrub of an inode says, if it says that
-// something is wrong or could be better. Comparisons that could not be made
-// are counted: one btree that is marked sick leaves every inode without.
-func (p *pass) noteInode(res kernel.Result) {
-	if !res.Bad() && res.Err == nil && !res.Flags.Any(ioctl.ScrubPreen|ioctl.ScrubWarning) {
-		p.xfails++
-		return
-	}
-	if _, known := p.inodeBad[res.Ino]; !known && len(p.inodeBad) == maxBadInodes {
-		p.badInodesLeftOut++
-		return
-	}
-	p.inodeBad[res.Ino] = append(p.inodeBad[res.Ino], res)
 }
 
 func (p *pass) compare(ctx context.Context) error {

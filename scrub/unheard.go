@@ -154,6 +154,10 @@ func (p *pass) unheardSharers() []string {
 	if n := p.walk.RefusedTotal; n > uint64(len(p.walk.Refused)) {
 		out = append(out, fmt.Sprintf("%s could not be opened because of leases or access scanners", plural(n, "inode")))
 	}
+	if p.walk.RefusedTotal > 0 {
+		out = append(out, p.open.uncomparedForks().Why(ioctl.ScrubTypeREFCNTBT)...)
+		out = append(out, p.open.notFinished()...)
+	}
 	return out
 }
 

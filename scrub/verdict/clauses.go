@@ -45,6 +45,9 @@ type AG struct {
 	// OwnersUnscrubbed names inodes that the old rmapbt has as owners here and
 	// that did not pass a read-only INODE scrub.
 	OwnersUnscrubbed []string
+	// OwnersUncompared are scrubs of cores that left something out, where every
+	// inode of the filesystem may be an owner here.
+	OwnersUncompared Uncompared
 	// NoStaging: the rmapbt was read to its end and names no CoW staging.
 	NoStaging bool
 	// ForksUnproven names forks, of any inode that may own blocks here, whose
@@ -52,6 +55,8 @@ type AG struct {
 	// and compared, and those of which the kernel's scrub complains. Links and
 	// special files are among these, and the blocks of forks' own btrees.
 	ForksUnproven []string
+	// ForksUncompared are scrubs of forks of any inode that left something out.
+	ForksUncompared Uncompared
 	// ChunksUncovered names allocated inodes whose blocks the rmapbt does not
 	// have as inode chunks; ChunksCompared is false when that was not looked at.
 	ChunksUncovered []string
@@ -150,6 +155,7 @@ func MayRebuildRmapbt(fs *FS, ag *AG) []Blocker {
 	b = block(b, "a", fs.SickInodes...)
 	b = block(b, "a", fs.Unreadable...)
 	b = block(b, "b", ag.OwnersUnscrubbed...)
+	b = block(b, "b", ag.OwnersUncompared.whyCores()...)
 	b = block(b, "c", ag.Held...)
 	b = block(b, "c", ag.Unsettled...)
 	b = block(b, "d", fs.InodeBtrees...)
@@ -251,7 +257,8 @@ func MayRebuildBnobt(ag *AG) []Blocker {
 			b = block(b, "source", why)
 		}
 	}
-	return block(b, "source", ag.ForksUnproven...)
+	b = block(b, "source", ag.ForksUnproven...)
+	return block(b, "source", ag.ForksUncompared.Why(target)...)
 }
 
 // rootsSound tells whether every btree that the AGF has the root of could be
