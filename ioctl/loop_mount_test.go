@@ -37,6 +37,29 @@ func TestLoopFreeze(t *testing.T) {
 	require.ErrorIs(t, fs.Thaw(), ioctl.ErrNotFrozen)
 }
 
+// The log's head tells one freeze from another, and stays where it is in each.
+func TestLoopLogHead(t *testing.T) {
+	_, fs := openLoop(t)
+	seen := map[ioctl.LogHead]bool{}
+	for range 5 {
+		before, err := fs.LogHead()
+		require.NoError(t, err)
+		require.NoError(t, fs.Freeze())
+		thaw := time.AfterFunc(20*time.Second, func() { _ = fs.Thaw() })
+		in, err := fs.LogHead()
+		require.NoError(t, err)
+		time.Sleep(50 * time.Millisecond)
+		still, err := fs.LogHead()
+		require.NoError(t, err)
+		thaw.Stop()
+		require.NoError(t, fs.Thaw())
+		assert.NotEqual(t, before, in)
+		assert.Equal(t, in, still)
+		assert.False(t, seen[in], "%s was seen in an earlier freeze", in)
+		seen[in] = true
+	}
+}
+
 // After the barrier, nothing of a file that was unlinked before is left in the rmapbt.
 func TestLoopFlushInodegc(t *testing.T) {
 	loop, fs := openLoop(t)

@@ -1,41 +1,58 @@
 package main
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
+
+	"github.com/scrubd/scrubd/systemd"
 )
 
 // freezerGroup begins the names of the control groups of supervisors.
 const freezerGroup = "scrubd-freezer-"
 
-// moveAway takes a process out of this one's control group, so that what ends the
-// whole group leaves it alone: into a group of its own where that may be made.
-// Where it may not it stays; it has a session of its own in any case.
-func moveAway(pid int) {
-	name := freezerGroup + strconv.Itoa(pid)
+// scopePatience bounds how long systemd may take to start a scope; nothing is
+// frozen meanwhile.
+const scopePatience = 5 * time.Second
+
+// setApart takes this process out of the control group that it was started in,
+// so that what ends the whole group leaves it alone: into a scope of its own
+// where systemd runs, else into a group of its own where that may be made. Where
+// neither is allowed it stays; it has a session of its own in any case. The
+// function returned cleans up, when the process is about to end.
+func setApart(path string) (leave func()) {
+	name := freezerGroup + strconv.Itoa(os.Getpid())
+	ctx, cancel := context.WithTimeout(context.Background(), scopePatience)
+	defer cancel()
+	if systemd.OwnScope(ctx, name+".scope", "End of scrubd's freeze of "+path) == nil {
+		return func() {}
+	}
 	root, err := cgroupRoot()
 	if err != nil {
-		return
+		return func() {}
 	}
 	dir := filepath.Join(root, name)
 	if os.Mkdir(dir, 0o755) != nil {
-		return
+		return func() {}
 	}
-	if os.WriteFile(filepath.Join(dir, procsFile), []byte(strconv.Itoa(pid)), 0) != nil {
+	if joinGroup(dir) != nil {
 		_ = os.Remove(dir)
 	}
+	return func() { leaveOwnGroup(root) }
 }
 
-// procsFile has the processes of a control group, and takes new ones.
+// joinGroup moves this process into a control group.
 //
 // Source: Documentation/admin-guide/cgroup-v2.rst.
-const procsFile = "cgroup.procs"
+func joinGroup(dir string) error {
+	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
+}
 
 // cgroupRoot is where the tree of control groups (version 2) is mounted.
 func cgroupRoot() (string, error) {
@@ -49,31 +66,13 @@ func cgroupRoot() (string, error) {
 	return mounts[0].Mountpoint, nil
 }
 
-// ownGroup is the control group of this process, as seen from the root.
-func ownGroup() (string, error) {
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(text)) {
-		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("find the control group: %w", os.ErrNotExist)
-}
-
-// leaveOwnGroup removes the group that moveAway made for this process.
-func leaveOwnGroup() {
-	group, err := ownGroup()
+// leaveOwnGroup removes the group that setApart made.
+func leaveOwnGroup(root string) {
+	group, err := systemd.Cgroup()
 	if err != nil || filepath.Dir(group) != "/" || !strings.HasPrefix(filepath.Base(group), freezerGroup) {
 		return
 	}
-	root, err := cgroupRoot()
-	if err != nil {
-		return
-	}
-	if os.WriteFile(filepath.Join(root, procsFile), []byte(strconv.Itoa(os.Getpid())), 0) == nil {
+	if joinGroup(root) == nil {
 		_ = os.Remove(filepath.Join(root, group))
 	}
 }

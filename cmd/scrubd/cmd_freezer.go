@@ -13,6 +13,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/freeze"
+	"github.com/scrubd/scrubd/scrub/state"
 )
 
 // freezerName is the hidden command of the process that freezes and thaws.
@@ -46,24 +47,28 @@ func runFreezer(path, device string) error {
 	}
 	defer func() { _ = conn.Close() }()
 	// Signals for a whole group are not for this process, which has to be the last.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
 	stop := make(chan struct{})
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM)
+	// SIGABRT is the watchdog's. Left to themselves these would end this process
+	// before it could thaw.
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGABRT, syscall.SIGQUIT, syscall.SIGXCPU)
 	go func() {
 		<-signals
 		close(stop)
 	}()
-	defer leaveOwnGroup()
+	leave := func() {}
+	defer func() { leave() }()
 	s := &freeze.Supervisor{Stop: stop}
 	root := -1
 	s.Sync = func() error { return unix.Syncfs(root) }
 	s.Ready = func() error {
+		leave = setApart(path)
 		fs, err := ioctl.Open(path)
 		if err != nil {
 			return err
 		}
-		if s.Marker, err = freeze.NewMarker(freeze.Dir, path, fs.Device()); err != nil {
+		if s.Marker, err = freeze.NewMarker(freeze.Dir, path, state.UUID(fs), fs.Device()); err != nil {
 			return err
 		}
 		if s.Marker.DeviceName != device {

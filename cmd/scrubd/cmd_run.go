@@ -279,6 +279,9 @@ func (o *runOptions) thawStale(t *target, say func(string)) {
 		if stale[i].Thawed {
 			say(printable(stale[i].MountPoint) + ": thawed; an earlier run had left it frozen")
 		}
+		if left := stale[i].Left; left != nil {
+			say(fmt.Sprintf("%s: if it is frozen, it is left so: %v", printable(stale[i].MountPoint), left))
+		}
 		err = errors.Join(err, stale[i].Err)
 	}
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/freeze"
+	"github.com/scrubd/scrubd/scrub/state"
 )
 
 // thawOptions are what a test of scrubd thaw replaces.
@@ -27,8 +28,9 @@ func newThawCommand(std streams) *cobra.Command {
 		Short: "Thaw what a scrubd that is gone left frozen",
 		Long: `thaw --stale ends the freezes of filesystems that scrubd run --freeze has
 left behind, if it was killed together with the process that would have thawed
-them. What somebody else has frozen is not touched, nor what is frozen by a scrubd
-that is still at work. It is what the service does after each run.
+them. What somebody else has frozen is not touched, also where a freeze of scrubd's
+was thawed by hand before; nor what is frozen by a scrubd that is still at work. It
+is what the service does after each run.
 
 ` + exitStatusHelp,
 		Args: cobra.NoArgs,
@@ -72,6 +74,9 @@ func sayStale(std streams, s *freeze.Stale) bool {
 	case s.Err != nil:
 		complain(std.err, s.Err)
 		return false
+	case s.Left != nil:
+		_, _ = fmt.Fprintf(std.err, "scrubd: %s: if it is frozen, it is left so: %v\n", path, s.Left)
+		return true
 	}
 	_, err := fmt.Fprintf(std.out, "%s: thawed\n", path)
 	return err == nil || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, os.ErrClosed)
@@ -93,8 +98,8 @@ func openMarked(m *freeze.Marker) (freeze.Filesystem, func(), error) {
 			err = openErr
 			continue
 		}
-		now, markErr := freeze.NewMarker(m.Dir, m.MountPoint, fs.Device())
-		if markErr == nil && now.DeviceName == m.DeviceName {
+		now, markErr := freeze.NewMarker(m.Dir, m.MountPoint, state.UUID(fs), fs.Device())
+		if markErr == nil && now.SameFilesystem(m) {
 			return fs, func() { _ = fs.Close() }, nil // opened for reading
 		}
 		err = errors.Join(err, markErr, fs.Close()) // something is mounted above it

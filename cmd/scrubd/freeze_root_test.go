@@ -192,6 +192,16 @@ func freezeEnds(t *testing.T, fs *lab.LoopFS, all bool) {
 			"over freeze " + fs.Dir() + ": the freeze's supervisor is gone", false,
 		},
 		{
+			"the watchdog ends all, and scrubd no more", "2s", "x", func(t *testing.T, h *hung) {
+				kill(t, h.cmd.Process.Pid, syscall.SIGSTOP)
+				kill(t, h.supervisor, syscall.SIGABRT)
+			}, "", false,
+		},
+		{
+			"the supervisor is asked how far it is", "300ms", "", func(t *testing.T, h *hung) { kill(t, h.supervisor, syscall.SIGUSR1) },
+			"over <nil>", false,
+		},
+		{
 			"the supervisor is killed", "500ms", "", func(t *testing.T, h *hung) { kill(t, h.supervisor, syscall.SIGKILL) },
 			"over freeze " + fs.Dir() + ": the freeze's supervisor is gone", false,
 		},
@@ -246,6 +256,20 @@ func freezeEnds(t *testing.T, fs *lab.LoopFS, all bool) {
 		p.end()
 		assert.Equal(t, answer{}, call(t, "/", scrubd, "thaw", "--stale"), "once")
 	})
+	t.Run("thawed by hand and frozen by somebody else", func(t *testing.T) {
+		h := startHung(t, nil, scrubd, freezeAndHang, fs.Dir(), "2s", "x")
+		kill(t, h.supervisor, syscall.SIGSTOP)
+		kill(t, h.cmd.Process.Pid, syscall.SIGKILL)
+		kill(t, h.supervisor, syscall.SIGKILL)
+		gone(t, h.supervisor)
+		require.Len(t, markers(t), 1)
+		require.NoError(t, fs.Thaw())
+		require.NoError(t, fs.Freeze())
+		a := call(t, "/", scrubd, "thaw", "--stale")
+		require.NoError(t, fs.Thaw(), "it was left alone")
+		assert.Equal(t, answer{log: "scrubd: " + fs.Dir() + ": if it is frozen, it is left so: somebody else thawed it\n"}, a)
+		assert.Empty(t, markers(t))
+	})
 	t.Run("somebody else's", func(t *testing.T) {
 		require.NoError(t, fs.Freeze())
 		defer func() { require.NoError(t, fs.Thaw(), "it was left alone") }()
@@ -262,7 +286,7 @@ func freezeEnds(t *testing.T, fs *lab.LoopFS, all bool) {
 	for _, dir := range left {
 		_ = os.Remove(dir) // those of killed supervisors
 	}
-	assert.LessOrEqual(t, len(left), 3)
+	assert.LessOrEqual(t, len(left), 4)
 }
 
 // A record that nobody but scrubd sees is looked at in a freeze where that is

@@ -64,8 +64,8 @@ func (f *freezer) frozen(ctx context.Context, look func(context.Context)) error 
 	return err
 }
 
-// start starts the supervisor, takes it out of reach of what may end this
-// process, and waits until it is ready.
+// start starts the supervisor and waits until it is ready, and out of reach of
+// what may end this process.
 func (f *freezer) start(ctx context.Context) error {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -99,7 +99,6 @@ func (f *freezer) start(ctx context.Context) error {
 		_ = cmd.Wait() // what it has to say it says on the connection
 		close(f.gone)
 	}()
-	moveAway(cmd.Process.Pid)
 	f.client = freeze.NewClient(conn)
 	f.client.Wake = func() { _ = cmd.Process.Signal(syscall.SIGCONT) }
 	f.client.Kill = func() {

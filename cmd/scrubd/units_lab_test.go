@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/scrubd/scrubd/internal/lab"
+	"github.com/scrubd/scrubd/scrub/freeze"
 	"github.com/scrubd/scrubd/service/record"
 	"github.com/scrubd/scrubd/systemd"
 )
@@ -262,6 +264,74 @@ func stallUnit(t *testing.T, unit string) {
 	// Nothing but the watchdog ends a stopped process.
 	require.Eventually(t, func() bool { return property(t, unit, "NRestarts") == "1" }, 60*time.Second, 100*time.Millisecond)
 	host(t, "systemctl", "stop", unit)
+}
+
+// Whatever is killed of a unit that has frozen its filesystem, the supervisor of
+// the freeze is in a scope of its own, locked in memory, and thaws. Nothing else
+// does here.
+func TestFrozenUnitInLab(t *testing.T) {
+	lab.Require(t, lab.SidTools)
+	image := labImage(t, lab.MkfsOptions{}, func(*lab.LoopFS) {})
+	lab.InKernel(t, func(t *testing.T) {
+		fs := mountAt(t, image, "/data one-a")
+		unit, err := systemd.InstanceUnit("scrubd@.service", fs.Dir())
+		require.NoError(t, err)
+		killFrozenUnit(t, installed(t), unit, fs)
+	}, lab.WithSystemd(), lab.WithTimeout(5*time.Minute))
+}
+
+func killFrozenUnit(t *testing.T, scrubd, unit string, fs *lab.LoopFS) {
+	t.Helper()
+	dropIn(t, unit, "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nRestart=no\nExecStopPost=\nExecStart=\n"+
+		"ExecStart="+scrubd+" "+freezeAndHang+" '"+fs.Dir()+"' 2s x\n")
+	for _, c := range []struct{ name, signal string }{
+		{"killed", "KILL"},
+		{"ended by the watchdog", "ABRT"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := startProber(t, fs.Dir())
+			host(t, "systemctl", "start", unit)
+			var marker freeze.Marker
+			require.Eventually(t, func() bool {
+				list := markers(t)
+				if len(list) != 1 {
+					return false
+				}
+				text, err := os.ReadFile(list[0])
+				return err == nil && json.Unmarshal(text, &marker) == nil && marker.Frozen
+			}, 30*time.Second, time.Millisecond)
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", marker.PID))
+			require.NoError(t, err)
+			group := groupOf(t, marker.PID)
+			parent := regexp.MustCompile(`(?m)^PPid:\s+([0-9]+)`).FindSubmatch(status)
+			require.NotNil(t, parent, "%s", status)
+			main, err := strconv.Atoi(string(parent[1]))
+			require.NoError(t, err)
+			killed := time.Now()
+			if c.signal == "KILL" { // the whole control group, at once
+				require.NoError(t, os.WriteFile(filepath.Join(groupOf(t, main), "cgroup.kill"), []byte("1"), 0))
+			} else {
+				host(t, "systemctl", "kill", "--kill-whom=all", "--signal="+c.signal, unit)
+			}
+			waited := p.end()
+			after := time.Since(killed)
+			t.Logf("a writer waited for %s, and %s of them after all was killed", waited, after)
+			assert.Less(t, after, freeze.MaxLimit)
+			assert.Less(t, waited, freeze.MaxLimit+time.Second, "the writer's own time in the lab comes on top")
+			assert.Equal(t, fmt.Sprintf("scrubd-freezer-%d.scope", marker.PID), filepath.Base(group))
+			locked := regexp.MustCompile(`(?m)^VmLck:\s+([0-9]+) kB`).FindSubmatch(status)
+			require.NotNil(t, locked, "%s", status)
+			kilobytes, err := strconv.Atoi(string(locked[1]))
+			require.NoError(t, err)
+			assert.Greater(t, kilobytes, 4096, "the program is in memory")
+			gone(t, marker.PID)
+			assert.Empty(t, markers(t))
+			require.Eventually(t, func() bool {
+				state := property(t, unit, "ActiveState")
+				return state == "failed" || state == "inactive" // the status of a Go program that aborts is 2
+			}, 20*time.Second, 50*time.Millisecond)
+		})
+	}
 }
 
 // daemonInUnit: asked over its socket, the daemon starts the unit of a run; it

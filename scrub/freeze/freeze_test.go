@@ -3,9 +3,11 @@ package freeze
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,6 +31,22 @@ type fakeFS struct {
 	refuse   error
 	thawErrs []error
 	thaws    int
+	freezes  int
+	noHead   bool
+	longHead bool // while it is frozen, one that no marker has room for
+}
+
+// LogHead moves with each freeze.
+func (f *fakeFS) LogHead() (ioctl.LogHead, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.noHead {
+		return "", os.ErrNotExist
+	}
+	if f.longHead && f.frozen {
+		return ioctl.LogHead(strings.Repeat("1", markerSize)), nil
+	}
+	return ioctl.LogHead(fmt.Sprintf("1:%d", f.freezes)), nil
 }
 
 func (f *fakeFS) Freeze() error {
@@ -43,6 +61,7 @@ func (f *fakeFS) Freeze() error {
 		return ioctl.ErrFrozen
 	}
 	f.frozen, f.since = true, began
+	f.freezes++
 	return nil
 }
 
@@ -88,7 +107,7 @@ func inPair(t *testing.T, test func(t *testing.T, p *pair)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		p := &pair{fs: new(fakeFS), stop: make(chan struct{}), served: make(chan error, 1)}
-		marker, err := NewMarker(dir, "/mnt", unix.Mkdev(259, 3))
+		marker, err := NewMarker(dir, "/mnt", "the-uuid", unix.Mkdev(259, 3))
 		require.NoError(t, err)
 		p.s = &Supervisor{
 			FS: p.fs, Ready: func() error { return nil }, Marker: marker, Stop: p.stop,
@@ -147,6 +166,9 @@ func TestFrozen(t *testing.T) {
 				assert.True(t, stale[0].Alive)
 				assert.Equal(t, "/mnt", stale[0].MountPoint)
 				assert.Equal(t, "259:3", stale[0].DeviceName)
+				assert.Equal(t, "the-uuid", stale[0].UUID)
+				assert.True(t, stale[0].Frozen)
+				assert.Equal(t, logHead(p.fs), stale[0].LogHead)
 				time.Sleep(100 * time.Millisecond)
 			}))
 			assert.True(t, looked)
@@ -340,7 +362,7 @@ func TestArm(t *testing.T) {
 func TestMarker(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "scrubd")
 	device := unix.Mkdev(7, 300)
-	m, err := NewMarker(dir, "/mnt", device)
+	m, err := NewMarker(dir, "/mnt", "the-uuid", device)
 	require.NoError(t, err)
 	fs := new(fakeFS)
 	opened := 0
@@ -357,14 +379,16 @@ func TestMarker(t *testing.T) {
 	// orphan leaves a marker as a killed supervisor does.
 	orphan := func(change func(m *Marker)) {
 		o := m
-		change(&o)
-		held, err := o.set(time.Second)
+		held, err := o.set(time.Second, "1:0")
 		require.NoError(t, err)
+		require.NoError(t, o.claim(held, logHead(fs)))
+		change(&o)
+		require.NoError(t, held.write(&o))
 		require.NoError(t, held.file.Close())
 	}
 	assert.Empty(t, stale(), "there is no directory yet")
 
-	held, err := m.set(time.Second)
+	held, err := m.set(time.Second, logHead(fs))
 	require.NoError(t, err)
 	require.NoError(t, fs.Freeze())
 	got := stale()
@@ -373,7 +397,7 @@ func TestMarker(t *testing.T) {
 	assert.Equal(t, os.Getpid(), got[0].PID)
 	assert.WithinDuration(t, time.Now().Add(time.Second), got[0].Deadline, time.Minute)
 	assert.True(t, fs.isFrozen())
-	_, err = m.set(time.Second)
+	_, err = m.set(time.Second, "")
 	require.ErrorIs(t, err, errHeld)
 	held.remove()
 	assert.Empty(t, stale())
@@ -419,14 +443,119 @@ func TestMarker(t *testing.T) {
 	require.FileExists(t, m.path())
 	require.True(t, stale()[0].Thawed)
 
-	_, err = NewMarker(dir, "/mnt", device)
+	_, err = NewMarker(dir, "/mnt", "the-uuid", device)
 	require.NoError(t, err)
 	var st unix.Stat_t
 	require.NoError(t, unix.Stat(dir, &st))
-	own, err := NewMarker(dir, "/", st.Dev)
+	own, err := NewMarker(dir, "/", "", st.Dev)
 	require.NoError(t, err)
-	_, err = own.set(time.Second)
+	_, err = own.set(time.Second, "")
 	require.ErrorContains(t, err, "lies on the filesystem that is to be frozen")
+}
+
+// A marker is a claim on one freeze: not on one that was there before, and not
+// on a later one.
+func TestWhose(t *testing.T) {
+	const soon, late = time.Second, time.Hour
+	for _, c := range []struct {
+		name         string
+		frozen       bool
+		marked, head ioctl.LogHead
+		age          time.Duration
+		want         error
+	}{
+		{"ours", true, "1:4", "1:4", late, nil},
+		{"another's, later", true, "1:4", "1:6", soon, ErrBroken},
+		{"ours for all that is known", true, "", "", soon, nil},
+		{"ours, and no head now", true, "1:4", "", soon, nil},
+		{"too late to be told", true, "", "1:6", late, ErrUnclear},
+		{"killed before it froze", false, "1:4", "1:4", soon, errNever},
+		{"killed before it froze, and nothing happened since", false, "1:4", "1:4", late, errNever},
+		{"killed while it froze", false, "1:4", "1:6", soon, nil},
+		{"killed before or while it froze, long ago", false, "1:4", "1:6", late, ErrUnclear},
+		{"killed before or while it froze", false, "", "", soon, ErrUnclear},
+		{"the clock of another machine", false, "1:4", "1:6", -time.Hour, ErrUnclear},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := Marker{Frozen: c.frozen, LogHead: c.marked}
+			require.ErrorIs(t, m.whose(c.head, c.age), c.want)
+		})
+	}
+}
+
+// What nobody of scrubd's thaws any more is not thawed because another froze it.
+func TestStaleMarkerAndAnothersFreeze(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		leave func(t *testing.T, fs *fakeFS, m *Marker) // as a killed supervisor does
+		want  error
+	}{
+		{"thawed by hand since", func(t *testing.T, fs *fakeFS, m *Marker) {
+			t.Helper()
+			held, err := m.set(time.Second, logHead(fs))
+			require.NoError(t, err)
+			require.NoError(t, fs.Freeze())
+			require.NoError(t, m.claim(held, logHead(fs)))
+			require.NoError(t, held.file.Close())
+			require.NoError(t, fs.Thaw())
+			require.NoError(t, fs.Freeze())
+		}, ErrBroken},
+		{"frozen before", func(t *testing.T, fs *fakeFS, m *Marker) {
+			t.Helper()
+			require.NoError(t, fs.Freeze())
+			held, err := m.set(time.Second, logHead(fs))
+			require.NoError(t, err)
+			require.NoError(t, held.file.Close())
+		}, nil},
+		{"frozen long after", func(t *testing.T, fs *fakeFS, m *Marker) {
+			t.Helper()
+			held, err := m.set(time.Second, logHead(fs))
+			require.NoError(t, err)
+			m.Uptime -= claimTime
+			require.NoError(t, held.write(m))
+			require.NoError(t, held.file.Close())
+			require.NoError(t, fs.Freeze())
+		}, ErrUnclear},
+		{"nothing to tell it by", func(t *testing.T, fs *fakeFS, m *Marker) {
+			t.Helper()
+			fs.noHead = true
+			held, err := m.set(time.Second, logHead(fs))
+			require.NoError(t, err)
+			require.NoError(t, held.file.Close())
+			require.NoError(t, fs.Freeze())
+		}, ErrUnclear},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fs := new(fakeFS)
+			m, err := NewMarker(t.TempDir(), "/mnt", "", unix.Mkdev(7, 300))
+			require.NoError(t, err)
+			c.leave(t, fs, &m)
+			thaws := fs.thaws
+			got, err := ThawStale(m.Dir, func(*Marker) (Filesystem, func(), error) { return fs, func() {}, nil })
+			require.NoError(t, err)
+			if c.want == nil {
+				assert.Empty(t, got)
+			} else {
+				require.Len(t, got, 1)
+				require.ErrorIs(t, got[0].Left, c.want)
+				assert.False(t, got[0].Thawed)
+			}
+			assert.True(t, fs.isFrozen())
+			assert.Equal(t, thaws, fs.thaws, "it was not tried either")
+			require.NoFileExists(t, m.path(), "the claim is given up")
+		})
+	}
+}
+
+// One that cannot be marked as ours does not last.
+func TestUnmarkedFreeze(t *testing.T) {
+	inPair(t, func(t *testing.T, p *pair) {
+		p.fs.longHead = true
+		err := p.freeze(t.Context(), 500*time.Millisecond, func(context.Context) { t.Error("not marked") })
+		require.ErrorContains(t, err, "mark the freeze")
+		assert.Equal(t, 1, p.fs.freezes)
+		assert.False(t, p.fs.isFrozen())
+	})
 }
 
 func FuzzMarker(f *testing.F) {

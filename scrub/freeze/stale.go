@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,9 @@ type Stale struct {
 	Thawed bool
 	// Alive: its supervisor is, and will see to it.
 	Alive bool
+	// Left is why a freeze that may be there was left alone: [ErrBroken],
+	// [ErrUnclear]. The marker is gone then.
+	Left error
 	// Err is what kept it from being thawed; the marker stays then.
 	Err error
 }
@@ -25,8 +29,41 @@ type Stale struct {
 // Opener opens the filesystem of a marker for [ThawStale].
 type Opener func(m *Marker) (fs Filesystem, release func(), err error)
 
+// ErrUnclear is a supervisor that was killed in the midst of a freeze: what is
+// frozen now may be its doing or somebody else's.
+var ErrUnclear = errors.New("whose freeze it is cannot be told any more")
+
+// claimTime is how long after its beginning a freeze is taken for ours although
+// it cannot be told from others: who else would have frozen just then?
+const claimTime = MaxLimit + time.Second
+
+// errNever is a supervisor that was killed before it froze anything.
+var errNever = errors.New("nothing was frozen")
+
+// whose tells whether a freeze that is there now, with this log head and that
+// long after the marker was written, is the marker's: nil if so, else
+// [ErrBroken], [ErrUnclear] or errNever.
+func (m *Marker) whose(head ioctl.LogHead, age time.Duration) error {
+	known := head != "" && m.LogHead != ""
+	switch {
+	case m.Frozen && known && head == m.LogHead:
+		return nil
+	case m.Frozen && known:
+		return ErrBroken
+	case known && head == m.LogHead:
+		return errNever // if it is frozen, it was so before
+	case (m.Frozen || known) && age >= 0 && age < claimTime:
+		// No head to go by; or killed within the freezing call, which goes on to
+		// its end in a dying process.
+		return nil
+	default:
+		return ErrUnclear
+	}
+}
+
 // ThawStale ends the freezes below dir that are ours, according to their
-// markers, and whose supervisors are gone. A marker of another boot is removed.
+// markers, and whose supervisors are gone. A marker of another boot is removed,
+// and so is one whose freeze somebody else has ended: a later one is not ours.
 // Whatever has no marker is somebody else's and is not touched.
 // Errors: those of listing the directory; that there is none is no error.
 func ThawStale(dir string, open Opener) ([]Stale, error) {
@@ -47,7 +84,7 @@ func ThawStale(dir string, open Opener) ([]Stale, error) {
 			out = append(out, Stale{Marker: s.Marker, Alive: true})
 		default:
 			s.Err = err
-			if s.Thawed || err != nil {
+			if s.Thawed || s.Left != nil || err != nil {
 				out = append(out, s)
 			}
 		}
@@ -84,6 +121,15 @@ func thawOne(path, boot string, open Opener) (s Stale, err error) {
 		return s, fmt.Errorf("thaw %s: %w", m.MountPoint, err)
 	}
 	defer release()
+	switch err := m.whose(logHead(fs), uptime()-m.Uptime); {
+	case errors.Is(err, errNever):
+		held.remove()
+		return s, nil
+	case err != nil:
+		s.Left = err
+		held.remove()
+		return s, nil
+	}
 	switch err := fs.Thaw(); {
 	case err == nil:
 		s.Thawed = true

@@ -14,6 +14,17 @@ import (
 type Filesystem interface {
 	Freeze() error
 	Thaw() error
+	// LogHead is different in each freeze.
+	LogHead() (ioctl.LogHead, error)
+}
+
+// logHead is "" where it is not known.
+func logHead(fs Filesystem) ioctl.LogHead {
+	head, err := fs.LogHead()
+	if err != nil {
+		return ""
+	}
+	return head
 }
 
 // Supervisor freezes and thaws one filesystem on behalf of the process at the
@@ -86,7 +97,7 @@ func limitOf(r request) time.Duration { return min(r.Limit, MaxLimit-thawReserve
 // freeze is one freeze up to its thaw. It returns what to say about it, and
 // whether nobody is there any more.
 func (s *Supervisor) freeze(conn net.Conn, requests <-chan request, limit time.Duration) (answer reply, end bool) {
-	held, err := s.Marker.set(limit)
+	held, err := s.Marker.set(limit, logHead(s.FS))
 	if err != nil {
 		return failure(err), false
 	}
@@ -109,6 +120,9 @@ func (s *Supervisor) freeze(conn net.Conn, requests <-chan request, limit time.D
 				return failure(err), end
 			}
 			frozen = true
+			if err := s.Marker.claim(held, logHead(s.FS)); err != nil && over == nil {
+				over = err // one that nobody could end after this process
+			}
 			if over == nil {
 				_ = send(conn, reply{Is: isFrozen, Left: limit - time.Since(began)})
 			}
