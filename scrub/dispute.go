@@ -8,7 +8,6 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
-	"github.com/scrubd/scrubd/scrub/kernel"
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/scrub/witness"
 	"github.com/scrubd/scrubd/shadow"
@@ -239,110 +238,6 @@ func (p *pass) around(d *verdict.Difference, others map[ioctl.AGNumber][]shadow.
 	return a, nil
 }
 
-// ownedBlocks counts, per disputed inode, the blocks of its forks' btrees that
-// the rmapbts of all AGs have: nblocks counts them, GETBMAPX does not show them.
-// It also records which AGs have records of these inodes at all.
-func (p *pass) ownedBlocks(ctx context.Context, diffs []verdict.Difference) (map[uint64]uint64, error) {
-	p.ownerIn = make(map[ownerGroup]bool)
-	bmbt := make(map[uint64]uint64)
-	for i := range diffs {
-		for _, r := range []*shadow.Rmap{&diffs[i].Claim, &diffs[i].Kernel} {
-			if r.BlockCount > 0 && r.IsInode() {
-				bmbt[r.Owner] = 0
-			}
-		}
-	}
-	for i := range p.groups {
-		for recs, err := range witness.RmapView(ctx, p.r.fs, p.groups[i].agno, p.fsmapBuf) {
-			if errors.Is(err, ioctl.ErrCorrupt) {
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			for j := range recs {
-				r := &recs[j]
-				if _, ok := bmbt[r.Owner]; !ok {
-					continue
-				}
-				p.ownerIn[ownerGroup{r.Owner, p.groups[i].agno}] = true
-				if r.Offset&shadow.OffsetBmbtBlock != 0 {
-					bmbt[r.Owner] += uint64(r.BlockCount)
-				}
-			}
-		}
-	}
-	return bmbt, nil
-}
-
-// ownerGroup is an inode and an AG that has records of it.
-type ownerGroup struct {
-	ino  uint64
-	agno ioctl.AGNumber
-}
-
-// inodesOf judges every inode that d names: whether it is there, how its
-// counters stand to its forks, and what the kernel says of them.
-func (p *pass) inodesOf(ctx context.Context, d *dispute, bmbt map[uint64]uint64) error {
-	missing := make(map[uint64]uint64) // blocks that only the rmapbt still has
-	for i := range d.Pieces {
-		pc := &d.Pieces[i]
-		if pc.Record != nil && pc.Record.IsInode() && pc.Claim == nil && !d.Denied(pc) {
-			missing[pc.Record.Owner] += uint64(pc.Count)
-		}
-	}
-	for i := range d.diffs {
-		for _, r := range []*shadow.Rmap{&d.diffs[i].Claim, &d.diffs[i].Kernel} {
-			if r.BlockCount == 0 || !r.IsInode() || d.Inodes[r.Owner] != nil {
-				continue
-			}
-			in, err := p.judgeInode(ctx, r.Owner, bmbt[r.Owner], missing[r.Owner])
-			if err != nil {
-				return err
-			}
-			d.Inodes[r.Owner] = in
-		}
-	}
-	return nil
-}
-
-func (p *pass) judgeInode(ctx context.Context, ino, bmbt, missing uint64) (*verdict.Inode, error) {
-	if err := p.settler.FlushInode(ctx, ino); err != nil {
-		p.r.log.WithError(err).WithField("ino", ino).Warn("write back before judging")
-	}
-	seen, err := p.settler.Measure(ino)
-	if err != nil {
-		return nil, err
-	}
-	in := &verdict.Inode{
-		Ino: seen.Ino, Gen: seen.Gen, State: seen.State, UnreadableAttr: seen.UnreadableAttr,
-		Blocks: seen.Blocks, ForkBlocks: seen.ForkBlocks + bmbt,
-	}
-	if in.State != verdict.OwnerLive && in.State != verdict.OwnerUnreadable {
-		return in, nil
-	}
-	core := verdict.Scrub{}
-	if p.r.coverage.KernelScrub {
-		if core, err = p.scrubInode(ctx, in, ioctl.ScrubTypeINODE); err != nil {
-			return nil, err
-		}
-		data, err := p.scrubInode(ctx, in, ioctl.ScrubTypeBMBTD)
-		if err != nil {
-			return nil, err
-		}
-		attr, err := p.scrubInode(ctx, in, ioctl.ScrubTypeBMBTA)
-		if err != nil {
-			return nil, err
-		}
-		in.DataRan, in.DataScrub, in.AttrRan, in.AttrScrub = data.Ran, data.Flags, attr.Ran, attr.Flags
-	}
-	in.Counters = counters(in, core, missing)
-	const bad = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt | ioctl.ScrubIncomplete
-	in.BtreeMissing = int64(in.Blocks) - int64(in.ForkBlocks)
-	in.BtreeKnown = in.State == verdict.OwnerLive && core.Ran && !core.Flags.Any(bad)
-	return in, nil
-}
-
 // elsewhere asks the forks that records without claims are of whether they map
 // the same offsets to other blocks.
 func (p *pass) elsewhere(pieces []verdict.Piece) error {
@@ -375,40 +270,4 @@ func (p *pass) nothingLost() bool {
 		}
 	}
 	return true
-}
-
-// counters decides how nblocks stands to the forks. The read-only INODE scrub
-// compares them under the inode's lock and is the exact form of this witness;
-// where it complains, the sums tell of what.
-func counters(in *verdict.Inode, core verdict.Scrub, missing uint64) verdict.Counters {
-	const bad = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt | ioctl.ScrubIncomplete
-	switch {
-	case in.State != verdict.OwnerLive:
-		return verdict.CountersUnknown
-	case core.Ran && !core.Flags.Any(bad) && in.Blocks == in.ForkBlocks:
-		return verdict.CountersMatchFork
-	case core.Ran && !core.Flags.Any(bad|ioctl.ScrubXFail):
-		// Exact, whatever the sums say: the bmbt blocks in them come from the rmapbt.
-		return verdict.CountersMatchFork
-	case !core.Ran && in.Blocks == in.ForkBlocks:
-		return verdict.CountersMatchFork
-	case in.Blocks == in.ForkBlocks:
-		return verdict.CountersDoubted
-	case core.Ran && !core.Flags.Any(bad):
-		// What it counts does not hang on what it could not compare with: the
-		// counters agree with the fork, and the sums do not say why they differ.
-		return verdict.CountersUnknown
-	case missing > 0 && in.Blocks == in.ForkBlocks+missing:
-		return verdict.CountersMatchForkMissing
-	default:
-		return verdict.CountersMatchNeither
-	}
-}
-
-func (p *pass) scrubInode(ctx context.Context, in *verdict.Inode, t ioctl.ScrubType) (verdict.Scrub, error) {
-	res, err := p.r.kern.One(ctx, kernel.Object{Type: t, Ino: in.Ino, Gen: in.Gen})
-	if err != nil {
-		return verdict.Scrub{}, err
-	}
-	return verdict.Scrub{Ran: res.Ran && res.Err == nil && !res.Absent, Flags: res.Flags}, nil
 }

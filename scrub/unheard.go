@@ -29,7 +29,7 @@ func (p *pass) unheardOwners(ctx context.Context, g *group) ([]string, error) {
 		return nil, err
 	}
 	for i := range p.groups {
-		err := p.eachRecord(ctx, &p.groups[i], func(r *shadow.Rmap) error {
+		_, err := p.eachRecord(ctx, &p.groups[i], func(r *shadow.Rmap) error {
 			if n, ok := has[r.Owner]; ok {
 				has[r.Owner] = n + uint64(r.BlockCount)
 			}
@@ -68,7 +68,7 @@ func (p *pass) deniedOf(ctx context.Context, g *group, ino uint64) (uint64, erro
 		return 0, err
 	}
 	var denied uint64
-	err = p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
+	_, err = p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
 		if r.Owner != ino {
 			return nil
 		}
@@ -164,7 +164,7 @@ func (p *pass) unheardSharers() []string {
 // opaqueOwners returns the opaque inodes that g's rmapbt names, each with 0.
 func (p *pass) opaqueOwners(ctx context.Context, g *group) (map[uint64]uint64, error) {
 	owners := make(map[uint64]uint64)
-	err := p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
+	_, err := p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
 		if _, ok := owners[r.Owner]; ok || !r.IsInode() {
 			return nil
 		}
@@ -178,20 +178,20 @@ func (p *pass) opaqueOwners(ctx context.Context, g *group) (map[uint64]uint64, e
 }
 
 // eachRecord calls f with every record of g's rmapbt. One that cannot be read
-// to its end is left at that: it is in the way of every rebuild by itself.
-func (p *pass) eachRecord(ctx context.Context, g *group, f func(*shadow.Rmap) error) error {
+// to its end is left at that, and is not whole.
+func (p *pass) eachRecord(ctx context.Context, g *group, f func(*shadow.Rmap) error) (whole bool, err error) {
 	for recs, err := range witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf) {
 		if errors.Is(err, ioctl.ErrCorrupt) || errors.Is(err, witness.ErrStuck) {
-			return nil
+			return false, nil
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		for i := range recs {
 			if err := f(&recs[i]); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
-	return nil
+	return true, nil
 }

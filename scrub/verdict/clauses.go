@@ -225,6 +225,16 @@ func RmapbtProven(ag *AG, target ioctl.ScrubType, ino uint64) []Blocker {
 	return block(b, "space", ag.SpaceDisputes...)
 }
 
+// MayRebuildUnread lists what stands against rebuilding a fork of in from rmapbts
+// although it could not be compared with them: that they have all of the inode's
+// blocks is known from its own count alone (row 16).
+func MayRebuildUnread(in *Inode) []Blocker {
+	if why := in.whyNotRecorded(); why != "" {
+		return []Blocker{{"row 16", why}}
+	}
+	return nil
+}
+
 // allocates tells whether a repair takes blocks for the new structure from the
 // free space btrees: where these call blocks free that are in use, it would
 // overwrite what is there. The rmapbt's rebuild has a clause of its own.

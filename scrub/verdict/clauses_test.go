@@ -134,6 +134,22 @@ func TestMayRebuildRmapbt(t *testing.T) {
 	checkClauses(t, verdict.MayRebuildRmapbt, nil, cases)
 }
 
+// A fork that was not held against the rmapbts takes the inode's own count.
+func TestMayRebuildUnread(t *testing.T) {
+	for _, c := range []struct {
+		in      verdict.Inode
+		blocked bool
+	}{
+		{verdict.Inode{Blocks: 8, Recorded: 8, RecordedKnown: true}, false},
+		{verdict.Inode{Blocks: 8, Recorded: 8}, true},
+		{verdict.Inode{Blocks: 8, Recorded: 7, RecordedKnown: true}, true},
+		{verdict.Inode{Blocks: 8, Recorded: 9, RecordedKnown: true}, true},
+		{verdict.Inode{RecordedKnown: true}, true},
+	} {
+		assert.Equal(t, c.blocked, len(verdict.MayRebuildUnread(&c.in)) > 0, "%+v", c.in)
+	}
+}
+
 // A long list is told in part.
 func TestBlockersAreNamedInPart(t *testing.T) {
 	fs := soundFS()

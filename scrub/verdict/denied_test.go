@@ -152,6 +152,7 @@ func genInode(t *rapid.T, ino uint64) *verdict.Inode {
 		}
 		in.DataRan, in.AttrRan = mostly("data ran"), mostly("attr ran")
 		in.UnreadableAttr = rapid.Bool().Draw(t, "unreadable attr")
+		in.Recorded, in.RecordedKnown = in.Blocks+rapid.SampledFrom([]uint64{0, 0, 1}).Draw(t, "recorded"), mostly("recorded known")
 		in.DataScrub, in.AttrScrub = flags.Draw(t, "data scrub"), flags.Draw(t, "attr scrub")
 	})
 }
@@ -178,6 +179,8 @@ func harm(d *verdict.Dispute, got *verdict.Decision) string {
 				return "the fork would change in what it has"
 			case d.Denied(p) || p.Space != verdict.SpaceUsed:
 				return "the fork would get blocks that are denied"
+			case d.Inodes[p.Record.Owner].State == verdict.OwnerUnreadable && d.Inodes[p.Record.Owner].Recorded != d.Inodes[p.Record.Owner].Blocks:
+				return "what the fork lost in the rmapbts would be lost"
 			case got.Attr != (p.Record.Flags()&shadow.OffsetAttrFork != 0):
 				return "the wrong fork"
 			case d.Inodes[p.Record.Owner].State == verdict.OwnerLive && d.Inodes[p.Record.Owner].Counters != verdict.CountersMatchForkMissing:
@@ -314,6 +317,9 @@ func allInodes() (out []*verdict.Inode) {
 		for c := verdict.CountersUnknown; c <= verdict.CountersDoubted; c++ {
 			for _, flags := range []ioctl.ScrubFlags{ioctl.ScrubXCorrupt, ioctl.ScrubCorrupt, 0} {
 				out = append(out, inode(alice, is(state), counters(c), scrubbed(flags)))
+				if state == verdict.OwnerUnreadable {
+					out = append(out, inode(alice, is(state), counters(c), scrubbed(flags), recorded(8)), inode(alice, is(state), counters(c), scrubbed(flags), recorded(4)))
+				}
 			}
 		}
 	}

@@ -105,6 +105,10 @@ type Inode struct {
 	DataRan, AttrRan     bool
 	// UnreadableAttr tells which fork an OwnerUnreadable inode lost.
 	UnreadableAttr bool
+	// Recorded is how many blocks the rmapbts of all AGs give to the inode, those
+	// of both forks and their btrees; RecordedKnown: they were all read to the end.
+	Recorded      uint64
+	RecordedKnown bool
 	// BtreeMissing is how many more blocks the trees of the forks have than the
 	// rmapbts record of them; BtreeKnown tells whether the kernel's own count of
 	// the inode's blocks, which it is derived from, was had and is in order.

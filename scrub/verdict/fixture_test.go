@@ -105,6 +105,11 @@ func scrubbed(flags ioctl.ScrubFlags) func(*verdict.Inode) {
 
 func unscrubbed(in *verdict.Inode) { in.DataRan, in.AttrRan = false, false }
 
+// recorded: the rmapbts have so many blocks of the inode, which counts eight.
+func recorded(blocks uint64) func(*verdict.Inode) {
+	return func(in *verdict.Inode) { in.Blocks, in.Recorded, in.RecordedKnown = 8, blocks, true }
+}
+
 func attrLost(in *verdict.Inode) { in.UnreadableAttr = true }
 
 func pieces(p ...verdict.Piece) []verdict.Piece { return p }

@@ -132,6 +132,19 @@ func (e *seen) whyKernelReadsIt() string {
 	return fmt.Sprintf("the fork of inode %d cannot be read, and the kernel's own check of it does not find it corrupt", e.named.Ino)
 }
 
+// whyNotRecorded says why the rmapbts are not known to have all of the inode's
+// blocks and none besides, "" if they are. A fork that is rebuilt from them unread
+// would lose what has no record, and the count that could still tell with it.
+func (in *Inode) whyNotRecorded() string {
+	switch {
+	case !in.RecordedKnown:
+		return fmt.Sprintf("the records of inode %d, whose fork cannot be held against them, cannot all be read", in.Ino)
+	case in.Recorded != in.Blocks || in.Blocks == 0:
+		return fmt.Sprintf("the rmapbts have %d blocks of inode %d, which counts %d: its fork cannot be held against them", in.Recorded, in.Ino, in.Blocks)
+	}
+	return ""
+}
+
 func (e *seen) whyUnloadable() string {
 	return fmt.Sprintf("the kernel refuses to load inode %d: only a repair that rewrites the inode and empties its forks could go on, and offline repair does the same", e.r.Owner)
 }

@@ -249,7 +249,12 @@ var extra = []Row{
 		why:  (*seen).whyKernelReadsIt,
 	},
 	{
-		Number: 16, Seen: "the fork cannot be read, the kernel finds it corrupt, and nobody denies the record",
+		Number: 16, Seen: "the fork cannot be read, and the inode does not count as many blocks as the rmapbts have of it", AtFault: Undecided,
+		when: func(e *seen) bool { return e.named.State == OwnerUnreadable && e.named.whyNotRecorded() != "" },
+		why:  func(e *seen) string { return e.named.whyNotRecorded() },
+	},
+	{
+		Number: 16, Seen: "the fork cannot be read, the kernel finds it corrupt, and the rmapbts have all blocks that the inode counts",
 		AtFault: DataFork, Action: ActionRebuildFork,
 		when: func(e *seen) bool { return e.named.State == OwnerUnreadable },
 	},

@@ -378,7 +378,7 @@ func TestRow14(t *testing.T) {
 func TestRow16(t *testing.T) {
 	gone := func(more ...func(*verdict.Inode)) *verdict.Inode {
 		return inode(alice, append([]func(*verdict.Inode){
-			is(verdict.OwnerUnreadable), counters(verdict.CountersUnknown), scrubbed(ioctl.ScrubCorrupt),
+			is(verdict.OwnerUnreadable), counters(verdict.CountersUnknown), scrubbed(ioctl.ScrubCorrupt), recorded(8),
 		}, more...)...)
 	}
 	extra := func(more ...func(*verdict.Piece)) []verdict.Piece {
@@ -388,6 +388,10 @@ func TestRow16(t *testing.T) {
 	checkDecisions(t, []decideCase{
 		{"data fork", dispute(extra(), gone()), rebuildsFork(16, alice, false)},
 		{"attr fork", dispute(extraAttr, gone(attrLost)), rebuildsFork(16, alice, true)},
+		{"the rmapbts lack some of its blocks", dispute(extra(), gone(recorded(7))), held(16, "have 7 blocks of inode 131, which counts 8")},
+		{"the rmapbts have more than its blocks", dispute(extra(), gone(recorded(9))), held(16, "have 9 blocks")},
+		{"not all records can be read", dispute(extra(), gone(func(in *verdict.Inode) { in.RecordedKnown = false })), held(16, "cannot all be read")},
+		{"it counts no block", dispute(extra(), gone(func(in *verdict.Inode) { in.Blocks, in.Recorded = 0, 0 })), held(16, "counts 0")},
 		{"denied", dispute(extra(free), gone()), held(16, "another witness denies")},
 		{"of two owners at once", dispute(extra(alsoRecords(special(72, 8, shadow.OwnerCoW))), gone()), held(16, "at once")},
 		{"the other fork is the one that cannot be read", dispute(extra(), gone(attrLost)), onlyTrace(16, "the other fork")},

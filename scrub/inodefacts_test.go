@@ -1,0 +1,67 @@
+package scrub
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/ioctl/ioctltest"
+)
+
+// A fork that the kernel finds corrupt is rebuilt from the rmapbts only if these
+// have just as many blocks of the inode as it counts: whether scrubd cannot read
+// it, or reads it and finds nothing in dispute.
+func TestForkRebuildAddsUp(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		unreadable  bool
+		extra       int64 // blocks that the inode counts beside those that it has
+		lost        bool  // an rmap record of the fork is missing
+		wantOutcome Outcome
+	}{
+		{"unreadable", true, 0, false, Repairable},
+		{"unreadable, and a record is missing", true, 0, true, Held},
+		{"unreadable, and it counts more", true, 1, false, Held},
+		{"readable", false, 0, false, Repairable},
+		{"readable, and it counts more", false, 2, false, Held},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := ioctltest.NewModel()
+			in := m.AddInode(&ioctltest.Inode{Ino: 131, Gen: 5, ExtraBlocks: c.extra, DamagedData: c.unreadable, Data: []ioctltest.Extent{
+				{Offset: 0, AGNo: 0, AGBno: 200, Length: 8}, {Offset: 8, AGNo: 1, AGBno: 300, Length: 4}, {Offset: 12, AGNo: 3, AGBno: 40, Length: 1},
+			}, DataBmbt: []ioctltest.Range{{AGNo: 0, AGBno: 400, Length: 1}}})
+			m.Derive()
+			if c.lost {
+				for i, r := range m.Rmaps {
+					if r.Owner == uint64(in.Ino) && r.AGNo == 1 {
+						m.Rmaps = append(m.Rmaps[:i], m.Rmaps[i+1:]...)
+						break
+					}
+				}
+			}
+			m.Verdicts[ioctl.ScrubRequest{Type: ioctl.ScrubTypeBMBTD, Ino: in.Ino, Gen: in.Gen}] = ioctl.ScrubCorrupt
+			withPass(t, m, Options{}, nil, func(t *testing.T, p *pass) {
+				var of []*finding
+				for _, f := range p.findings {
+					t.Logf("%s %s row %d: %s; %s; %v", f.Outcome, f.AtFault, f.Row, f.Summary, f.Reason, f.steps)
+					if len(f.Files) == 1 && f.Files[0].Ino == in.Ino {
+						of = append(of, f)
+					}
+				}
+				require.Len(t, of, 1)
+				assert.Equal(t, c.wantOutcome, of[0].Outcome, of[0].Reason)
+				if c.unreadable {
+					assert.Equal(t, 16, of[0].Row)
+				}
+				if c.wantOutcome == Held {
+					assert.Contains(t, of[0].Reason, "which counts")
+				} else {
+					require.Len(t, of[0].steps, 1)
+					assert.Equal(t, ioctl.ScrubTypeBMBTD, of[0].steps[0].obj.Type)
+				}
+			})
+		})
+	}
+}
