@@ -1,6 +1,7 @@
 package scrub
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/scrubd/scrubd/scrub/state"
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/scrub/witness"
+	"github.com/scrubd/scrubd/shadow"
 )
 
 // maxContents bounds the blocks that are looked into for one finding.
@@ -131,4 +133,44 @@ func (p *pass) crossedAGFL(g *group) (out []string, looked bool) {
 		}
 	}
 	return out, true
+}
+
+// countAGBlocks finds out, where the AGFL or the rmapbt is in question, whether the rmapbt has as
+// many blocks for the AG's own btrees and its AGFL as the AGF counts. The AGF on
+// disk may be older than the rmapbt of now; that they are equal is then as good a
+// sign as at one moment, and that they differ is none.
+// Errors: ctx's, those that end a run.
+func (p *pass) countAGBlocks(ctx context.Context) error {
+	for i := range p.groups {
+		g := &p.groups[i]
+		if len(badTypes(g, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeRMAPBT)) == 0 || g.rmapErr != nil {
+			continue
+		}
+		c := p.lookInto(g.agno)
+		if c == nil {
+			continue
+		}
+		want := c.self.Own
+		c.close()
+		var has, end uint64
+		alone, last := true, uint64(0)
+		whole, err := p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
+			own := r.Owner == shadow.OwnerAG
+			if uint64(r.StartBlock) < end && (own || last == shadow.OwnerAG) {
+				alone = false
+			}
+			if own {
+				has += uint64(r.BlockCount)
+			}
+			if r.End() > end {
+				end, last = r.End(), r.Owner
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		g.agCounted = whole && alone && has == want
+	}
+	return nil
 }

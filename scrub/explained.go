@@ -90,6 +90,9 @@ func (e *explained) dispute(d *dispute) {
 // group: what hangs on a structure of an AG.
 func (e *explained) group(f *finding) {
 	e.add(f.AGNo, f.ScrubTypes...)
+	if f.Row == 4 || f.Row == 7 {
+		e.add(f.AGNo, ioctl.ScrubTypeAGFL) // its blocks are held against the bnobt
+	}
 	switch f.AtFault {
 	case string(verdict.InodeBtree):
 		e.add(f.AGNo, append([]ioctl.ScrubType{ioctl.ScrubTypeAGI, ioctl.ScrubTypeRMAPBT}, inodeTypes...)...)

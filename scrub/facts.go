@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
@@ -119,6 +120,8 @@ func (p *pass) facts(g *group, settled []*dispute) *verdict.AG {
 		ag.Unsettled = append(ag.Unsettled, fmt.Sprintf("the rmapbt of AG %d could not be compared", g.agno))
 	}
 	ag.ForksUnproven, ag.ForksUncompared = p.unprovenForks(), p.open.uncomparedForks()
+	ag.SpaceEqual = g.spaceCompared && !slices.ContainsFunc(g.space, func(s *confirm.SpaceCandidate) bool { return s.Status != confirm.Dropped })
+	ag.AGBlocksCounted = g.agCounted
 	ag.SpaceDisputes = p.spaceDisputes(g, false)
 	for _, d := range p.rmapBad {
 		if !d.touches(g.agno) || contains(settled, d) {
@@ -176,13 +179,18 @@ func (p *pass) unprovenForks() []string {
 				_, opaque, err := p.walk.FindOpaque(ino)
 				fork = opaque || err != nil
 			}
-			if fork && (r.Bad() || r.Err != nil) {
+			if fork && (r.Bad() || r.Err != nil) && !p.accounted[ino] {
 				out = append(out, fmt.Sprintf("the kernel's scrub of the %s says %s", r.Object, r.Flags))
 			}
 		}
 	}
 	for i := range p.walk.Unreadable {
-		out = append(out, fmt.Sprintf("inode %d could not be read (%s)", p.walk.Unreadable[i].Ino, p.walk.Unreadable[i].Stage))
+		if u := &p.walk.Unreadable[i]; !p.accounted[u.Ino] {
+			out = append(out, fmt.Sprintf("inode %d could not be read (%s)", u.Ino, u.Stage))
+		}
+	}
+	if n := p.walk.UnreadableTotal; n > uint64(len(p.walk.Unreadable)) {
+		out = append(out, fmt.Sprintf("%s could not be read", plural(n, "inode")))
 	}
 	if n := p.walk.RefusedTotal; n > 0 {
 		out = append(out, fmt.Sprintf("%s could not be opened because of leases or access scanners", plural(n, "inode")))

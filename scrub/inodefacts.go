@@ -2,16 +2,21 @@ package scrub
 
 import (
 	"context"
+	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
 	"github.com/scrubd/scrubd/scrub/kernel"
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/shadow"
 )
 
-// recorded is what the rmapbts of all AGs have of an inode, in blocks: of both
-// forks and their btrees, and of the btrees alone.
-type recorded struct{ blocks, btree uint64 }
+// recorded is what the rmapbts of all AGs have of an inode.
+type recorded struct {
+	blocks, btree uint64 // of both forks and their btrees, and of the btrees alone
+	// contested: one of these has another record, or was seen to be free in the bnobt.
+	contested bool
+}
 
 // recorded counts what the rmapbts have of each of the inodes, and notes which AGs
 // have records of them at all. It tells whether every rmapbt was read to its end.
@@ -21,12 +26,27 @@ func (p *pass) recorded(ctx context.Context, of map[uint64]*recorded) (whole boo
 	}
 	whole = true
 	for i := range p.groups {
-		agno := p.groups[i].agno
-		all, err := p.eachRecord(ctx, &p.groups[i], func(r *shadow.Rmap) error {
+		g := &p.groups[i]
+		agno := g.agno
+		var far shadow.Rmap // the record that reaches farthest
+		all, err := p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
+			before := far
+			if r.End() > far.End() {
+				far = *r
+			}
 			n, ok := of[r.Owner]
+			if uint64(r.StartBlock) < before.End() {
+				if o := of[before.Owner]; o != nil {
+					o.contested = true
+				}
+				if ok {
+					n.contested = true
+				}
+			}
 			if !ok {
 				return nil
 			}
+			n.contested = n.contested || g.seenFree(r)
 			p.ownerIn[ownerGroup{r.Owner, agno}] = true
 			n.blocks += uint64(r.BlockCount)
 			if r.Offset&shadow.OffsetBmbtBlock != 0 {
@@ -40,6 +60,14 @@ func (p *pass) recorded(ctx context.Context, of map[uint64]*recorded) (whole boo
 		whole = whole && all
 	}
 	return whole, nil
+}
+
+// seenFree tells whether the bnobt was seen to have blocks of r free.
+func (g *group) seenFree(r *shadow.Rmap) bool {
+	return slices.ContainsFunc(g.space, func(s *confirm.SpaceCandidate) bool {
+		return s.Conflict == confirm.OwnedFree && s.Status != confirm.Dropped &&
+			uint64(s.Start) < r.End() && uint64(r.StartBlock) < uint64(s.Start)+uint64(s.Count)
+	})
 }
 
 // owned is what the rmapbts have of the disputed inodes: nblocks counts the

@@ -58,6 +58,12 @@ func (p *pass) judge(ctx context.Context) error {
 	if err := p.recheckInodes(ctx); err != nil {
 		return err
 	}
+	if err := p.accountForks(ctx); err != nil {
+		return err
+	}
+	if err := p.countAGBlocks(ctx); err != nil {
+		return err
+	}
 	fs := p.filesystemFacts()
 	if err := p.findInodeBtrees(ctx); err != nil {
 		return err

@@ -50,6 +50,7 @@ type pass struct {
 	findings   []*finding
 	hidden     map[ioctl.Ino]ioctl.AGNumber // inodes that a bad inobt hides, some of them
 	ownerIn    map[ownerGroup]bool          // AGs that disputed inodes have records in
+	accounted  map[ioctl.Ino]bool           // inodes with a bad fork that have all blocks in the rmapbts
 
 	marks map[ioctl.AGNumber]ioctl.AGHealth // what the kernel had marked at its end
 	held  []int                             // directories that open only as long as these are open
@@ -69,6 +70,7 @@ type group struct {
 	suspect       ioctl.ScrubType // what all other metadata of the AG speaks against; 0 for none
 	headerLost    bool            // the kernel cannot read its AGF or AGI
 	hidden        uint64          // blocks of inodes that a bad inobt hides
+	agCounted     bool            // the AGF counts the AG's own blocks that the rmapbt has
 	rmapErr       error           // the rmapbt cannot be read, or has too many differences
 }
 
@@ -208,16 +210,24 @@ func (p *pass) scrubHeaders(ctx context.Context) error {
 	if err := p.scrubMarked(ctx); err != nil {
 		return err
 	}
+	// What was left out because of a mark that is gone now can be compared.
+	err := p.scrubGroups(ctx, func(g *group) []ioctl.ScrubType {
+		return slices.DeleteFunc(slices.Clone(headerTypes), func(t ioctl.ScrubType) bool { return !g.scrubs[t].Flags.Has(ioctl.ScrubXFail) })
+	})
+	if err != nil {
+		return err
+	}
 	return p.scrubFiles(ctx)
 }
 
 // scrubMarked scrubs the btrees that were marked sick before this pass, in a
 // cross-reference with what has been repaired since, say. The kernel takes the
-// mark off those that are well, and inodes can be compared with them again.
+// mark off those that are well, and inodes can be compared with them again. The
+// rmapbt goes first: if it is bad, the others are not held against it any more.
 func (p *pass) scrubMarked(ctx context.Context) error {
 	return p.scrubGroups(ctx, func(g *group) []ioctl.ScrubType {
 		var marked []ioctl.ScrubType
-		for _, t := range spaceTypes {
+		for _, t := range spaceTypesRmapSuspect {
 			if g.sick&verdict.SickBit(t) != 0 {
 				marked = append(marked, t)
 			}

@@ -57,6 +57,12 @@ type AG struct {
 	ForksUnproven []string
 	// ForksUncompared are scrubs of forks of any inode that left something out.
 	ForksUncompared Uncompared
+	// SpaceEqual: bnobt and rmapbt were compared, and the one has free just what
+	// the other has no record of.
+	SpaceEqual bool
+	// AGBlocksCounted: the rmapbt has as many blocks for the AG's own btrees and its
+	// AGFL, each of them to these alone, as the AGF counts.
+	AGBlocksCounted bool
 	// ChunksUncovered names allocated inodes whose blocks the rmapbt does not
 	// have as inode chunks; ChunksCompared is false when that was not looked at.
 	ChunksUncovered []string
@@ -211,7 +217,7 @@ func RmapbtProven(ag *AG, target ioctl.ScrubType, ino uint64) []Blocker {
 		}
 	}
 	b = block(b, "proven", ag.Unsettled...)
-	if why, ok := ag.Clean(ioctl.ScrubTypeRMAPBT, target); !ok && !ag.excusedBy(target, ino) {
+	if why, ok := ag.Clean(ioctl.ScrubTypeRMAPBT, target); !ok && !ag.excusedBy(target, ino) && !ag.vouchedFor(target) {
 		b = block(b, "proven", why)
 	}
 	if !allocates(target) {
@@ -251,24 +257,38 @@ func allocates(target ioctl.ScrubType) bool {
 // of ag from the gaps of its rmapbt: everything that has no record there becomes
 // free space. What forks were seen to map has one (RmapbtProven); the blocks of
 // btrees, inodes and staging are vouched for by the scrubs of what they belong
-// to, and those of forks that cannot be read by these forks' scrubs.
+// to, and those of forks that cannot be read by these forks' scrubs. Where the
+// bnobt has just the gaps free already, none of it becomes free that is not, and it
+// is the other tree that is set right.
 func MayRebuildBnobt(ag *AG) []Blocker {
 	const target = ioctl.ScrubTypeBNOBT
-	b := RmapbtProven(ag, target, 0)
+	var b []Blocker
 	// AGF counters are wrong together with the bnobt, and the kernel calls that
 	// corrupt where it has others in memory. A wrong root shows in its btree.
 	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !s.Ran || s.Flags.Has(ioctl.ScrubCorrupt) && !ag.rootsSound() {
 		b = block(b, "source", fmt.Sprintf("the AGF of AG %d is not sound", ag.AGNo))
 	}
-	for _, t := range []ioctl.ScrubType{
-		ioctl.ScrubTypeAGFL, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT,
-	} {
+	if s := ag.Scrubs[target]; ag.SpaceEqual && ag.RmapReadable && s.Ran && !s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
+		return b
+	}
+	b = append(RmapbtProven(ag, target, 0), b...)
+	if why, ok := ag.Clean(ioctl.ScrubTypeAGFL, target); !ok && !ag.agflCounted() {
+		b = block(b, "source", why)
+	}
+	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT} {
 		if why, ok := ag.Clean(t, target); !ok {
 			b = block(b, "source", why)
 		}
 	}
 	b = block(b, "source", ag.ForksUnproven...)
 	return block(b, "source", ag.ForksUncompared.Why(target)...)
+}
+
+// agflCounted tells whether the AGFL only disagrees, and no block of it or of
+// the AG's btrees can lack its record.
+func (ag *AG) agflCounted() bool {
+	s := ag.Scrubs[ioctl.ScrubTypeAGFL]
+	return ag.AGBlocksCounted && s.Ran && !s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete)
 }
 
 // rootsSound tells whether every btree that the AGF has the root of could be

@@ -246,6 +246,50 @@ func TestMayRebuildBnobt(t *testing.T) {
 		{"no verdict on the AGF", func(_ *verdict.FS, ag *verdict.AG) { delete(ag.Scrubs, ioctl.ScrubTypeAGF) }, []string{"source"}},
 		{"AGF counters follow the bnobt", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeAGF, xcorrupt) }, nil},
 		{"a fork is not known to be in the rmapbt", func(_ *verdict.FS, ag *verdict.AG) { ag.ForksUnproven = []string{"symlink 5"} }, []string{"source"}},
+		{"the AGFL disagrees, and its blocks are all counted", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeAGFL, xcorrupt|xfail)
+			ag.AGBlocksCounted = true
+		}, nil},
+		{"the rmapbt disagrees, and all that is in it is vouched for", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeRMAPBT, xcorrupt|xfail)
+			says(ag, ioctl.ScrubTypeBNOBT, xcorrupt)
+			ag.Sick = ioctl.AGHealthBnobt | ioctl.AGHealthRmapbt
+			ag.AGBlocksCounted = true
+		}, nil},
+		{"the rmapbt disagrees, and inode chunks are not vouched for", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeRMAPBT, xcorrupt)
+			says(ag, ioctl.ScrubTypeINOBT, xcorrupt)
+			ag.AGBlocksCounted = true
+		}, []string{"proven", "source"}},
+		{"the rmapbt is corrupt in itself, whoever counts", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeRMAPBT, corrupt)
+			ag.AGBlocksCounted = true
+		}, []string{"proven"}},
+		{"the rmapbt disagrees, and nobody has counted", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeRMAPBT, xcorrupt) }, []string{"proven"}},
+		{"the AGFL is corrupt in itself", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeAGFL, corrupt)
+			ag.AGBlocksCounted = true
+		}, []string{"source"}},
+		{"no block changes hands", func(_ *verdict.FS, ag *verdict.AG) {
+			ag.SpaceEqual, ag.ForksUnproven, ag.Unsettled = true, []string{"symlink 5"}, []string{"blocks 3+4"}
+			for _, typ := range []ioctl.ScrubType{ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeREFCNTBT} {
+				says(ag, typ, corrupt)
+			}
+		}, nil},
+		{"no block changes hands, but the bnobt cannot be trusted with that", func(_ *verdict.FS, ag *verdict.AG) {
+			ag.SpaceEqual = true
+			says(ag, ioctl.ScrubTypeBNOBT, corrupt)
+			says(ag, ioctl.ScrubTypeRMAPBT, corrupt)
+		}, []string{"proven"}},
+		{"nor was it checked", func(_ *verdict.FS, ag *verdict.AG) {
+			ag.SpaceEqual = true
+			delete(ag.Scrubs, ioctl.ScrubTypeBNOBT)
+			says(ag, ioctl.ScrubTypeRMAPBT, corrupt)
+		}, []string{"proven"}},
+		{"no block changes hands, and the AGF is lost", func(_ *verdict.FS, ag *verdict.AG) {
+			ag.SpaceEqual = true
+			delete(ag.Scrubs, ioctl.ScrubTypeAGF)
+		}, []string{"source"}},
 	}
 	for _, typ := range []ioctl.ScrubType{ioctl.ScrubTypeAGFL, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT} {
 		for _, flags := range []ioctl.ScrubFlags{corrupt, xcorrupt, xfail, incomplete} {

@@ -77,7 +77,7 @@ func (o *Open) concerns(target ioctl.ScrubType, ino uint64) bool {
 		return o.Uncovered || o.Visible || o.Metadata
 	case ioctl.ScrubTypeREFCNTBT:
 		return o.Counted || o.Visible || o.Metadata
-	case ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGI, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT:
+	case ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeAGI, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT:
 		// Records of metadata alone.
 		return o.Metadata
 	default:
@@ -94,6 +94,11 @@ func (ag *AG) excusedBy(target ioctl.ScrubType, ino uint64) bool {
 	if !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
 		return false
 	}
+	if target == ioctl.ScrubTypeINODE {
+		// It reads the forks. That these are in the rmapbt was compared; what else
+		// disagrees there is none of its business.
+		return ag.RmapReadable
+	}
 	visible := false
 	for i := range ag.Open {
 		visible = visible || ag.Open[i].Visible && !ag.Open[i].concerns(target, ino)
@@ -103,7 +108,7 @@ func (ag *AG) excusedBy(target ioctl.ScrubType, ino uint64) bool {
 	}
 	var vouch []ioctl.ScrubType
 	switch target {
-	case ioctl.ScrubTypeBMBTD, ioctl.ScrubTypeBMBTA, ioctl.ScrubTypeINODE:
+	case ioctl.ScrubTypeBMBTD, ioctl.ScrubTypeBMBTA:
 		return true
 	case ioctl.ScrubTypeAGF:
 		vouch = []ioctl.ScrubType{ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeAGFL}
@@ -115,6 +120,25 @@ func (ag *AG) excusedBy(target ioctl.ScrubType, ino uint64) bool {
 	for _, t := range vouch {
 		const not = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt | ioctl.ScrubXFail | ioctl.ScrubIncomplete
 		if v := ag.Scrubs[t]; !v.Ran || v.Flags.Any(not) {
+			return false
+		}
+	}
+	return true
+}
+
+// vouchedFor tells whether the rmapbt of ag can be taken for a rebuild of the free
+// space btrees although the kernel finds that it disagrees with something, as it
+// does with a bnobt that has the blocks of records free: forks, headers and log
+// were compared with it here, and each other kind of record has one who counts it,
+// the AGF, the inode btrees and the refcountbt.
+func (ag *AG) vouchedFor(target ioctl.ScrubType) bool {
+	s := ag.Scrubs[ioctl.ScrubTypeRMAPBT]
+	if target != ioctl.ScrubTypeBNOBT && target != ioctl.ScrubTypeCNTBT || !ag.RmapReadable || !ag.AGBlocksCounted ||
+		!s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
+		return false
+	}
+	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT} {
+		if _, ok := ag.Clean(t, target); !ok {
 			return false
 		}
 	}

@@ -46,24 +46,40 @@ func Suspects(trials []Trial) []ioctl.ScrubType {
 // blocks that its rmapbt gives to the AG's own btrees and that are in none. It
 // is at fault where it names blocks that somebody else owns (crossed), by their
 // own claim and the rmapbt; and the blocks that come into it instead are its own
-// if every other kind of owner has as many blocks as the kernel counts.
+// if every other kind of owner has as many blocks as the kernel counts, or the
+// AGF counts as many of them as the rmapbt has.
 func MayRebuildAGFL(ag *AG, crossed []string) []Blocker {
 	var b []Blocker
 	if !ag.RmapReadable {
 		b = block(b, "proven", "the rmapbt cannot be read")
 	}
 	for i := range ag.Open {
-		b = block(b, "proven", ag.Open[i].What)
+		if o := &ag.Open[i]; o.concerns(ioctl.ScrubTypeAGFL, 0) {
+			b = block(b, "proven", o.What)
+		}
 	}
 	b = block(b, "proven", ag.Unsettled...)
 	if s := ag.Scrubs[ioctl.ScrubTypeRMAPBT]; !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
 		b = block(b, "proven", "the rmapbt is not sound in itself")
 	}
+	if !ag.AGBlocksCounted || !ag.rootsSound() {
+		b = append(b, ag.othersAgree()...)
+	}
+	if len(crossed) == 0 {
+		b = block(b, "vote", "no block of the AGFL is known to be somebody else's")
+	}
+	return b
+}
+
+// othersAgree lists which metadata of ag, the AGFL apart, is not known to have
+// as many blocks as the rmapbt gives it. Not even a comparison may be missing: it is
+// what counts the blocks.
+func (ag *AG) othersAgree() []Blocker {
+	var b []Blocker
 	for _, t := range []ioctl.ScrubType{
 		ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGI, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT,
 		ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT,
 	} {
-		// Not even a comparison may be missing: it is what counts the blocks.
 		const not = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt | ioctl.ScrubXFail | ioctl.ScrubIncomplete
 		if s := ag.Scrubs[t]; !s.Ran || s.Flags.Any(not) {
 			b = block(b, "vote", t.String()+" is not known to agree with the rmapbt")
@@ -72,11 +88,7 @@ func MayRebuildAGFL(ag *AG, crossed []string) []Blocker {
 	if !ag.SpaceCompared {
 		b = block(b, "vote", "bnobt and rmapbt were not compared")
 	}
-	b = block(b, "vote", ag.SpaceDisputes...)
-	if len(crossed) == 0 {
-		b = block(b, "vote", "no block of the AGFL is known to be somebody else's")
-	}
-	return b
+	return block(b, "vote", ag.SpaceDisputes...)
 }
 
 // BlameRmapbtForChunks is row 10 turned against the rmapbt: it and the inode

@@ -18,6 +18,9 @@ type Self struct {
 	UUID [16]byte
 	// AGFL are the blocks of the AG's free list.
 	AGFL []ioctl.AGBlock
+	// Own is how many blocks the AGF counts for bnobt, cntbt and rmapbt, whose roots
+	// its counter leaves out, and for the AGFL.
+	Own uint64
 }
 
 // Kind is what a block says it is, "" for anything that may be data.
@@ -42,9 +45,12 @@ var (
 //
 // Source: fs/xfs/libxfs/xfs_format.h (struct xfs_agf, struct xfs_agfl).
 const (
-	agfSeqno, agfFirst, agfCount, agfUUID = 8, 40, 48, 64
-	agflSeqno, agflUUID, agflHeader       = 4, 8, 36
+	agfSeqno, agfFirst, agfCount, agfBtreeBlocks, agfUUID = 8, 40, 48, 60, 64
+	agflSeqno, agflUUID, agflHeader                       = 4, 8, 36
 )
+
+// agRoots is how many btrees share the AGF's counter.
+const agRoots = 3
 
 // ReadSelf takes the AG's UUID and free list from the sectors of its AGF and
 // AGFL, and tells whether they are what they should be.
@@ -62,6 +68,7 @@ func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 	if first >= slots || count > slots {
 		return nil, false
 	}
+	s.Own = uint64(be.Uint32(agf[agfBtreeBlocks:])) + agRoots + uint64(count)
 	for i := range count {
 		at := agflHeader + 4*int((first+i)%slots)
 		s.AGFL = append(s.AGFL, ioctl.AGBlock(be.Uint32(agfl[at:])))

@@ -1,0 +1,48 @@
+package witness_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/witness"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// The AGF counts as many blocks of the AG's own btrees and AGFL as the rmapbt has.
+func TestOwnBlocksOnLoop(t *testing.T) {
+	m := treeImage(t, "-b", "size=1024", "-d", "agcount=3")
+	mounted(t, m, func(fs *ioctl.FS) {
+		raw, err := os.Open(m.Image())
+		require.NoError(t, err)
+		defer raw.Close()
+		geo := fs.Geometry()
+		sector := int64(geo.SectorSize)
+		for agno := range ioctl.AGNumber(geo.AGCount) {
+			agf, agfl := make([]byte, sector), make([]byte, sector)
+			at := int64(geo.AGByte(agno, 0))
+			_, err := raw.ReadAt(agf, at+sector)
+			require.NoError(t, err)
+			_, err = raw.ReadAt(agfl, at+3*sector)
+			require.NoError(t, err)
+			self, ok := witness.ReadSelf(agno, agf, agfl)
+			require.True(t, ok)
+			var has uint64
+			for recs, err := range witness.RmapView(t.Context(), fs, agno, ioctl.NewFSMapBuffer(512)) {
+				require.NoError(t, err)
+				for i := range recs {
+					if recs[i].Owner == shadow.OwnerAG {
+						has += uint64(recs[i].BlockCount)
+					}
+				}
+			}
+			assert.Equal(t, has, self.Own, "AG %d", agno)
+			assert.Greater(t, has, uint64(10))
+			_, ok = witness.ReadSelf(agno+1, agf, agfl)
+			assert.False(t, ok, "another AG's headers")
+		}
+	})
+}
