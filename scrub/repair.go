@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
@@ -210,7 +211,12 @@ func (r *run) summarize(ctx context.Context) error {
 		return nil
 	}
 	r.progress.enter(PhaseSummary, 0)
-	results, err := r.kern.Summary(ctx)
+	why := r.inodesUnlisted()
+	if why != "" {
+		r.sum.Unchecked++
+		r.sum.Notes = append(r.sum.Notes, "link counts and quotas were not checked: "+why)
+	}
+	results, err := r.kern.Summary(ctx, why == "")
 	if err != nil {
 		return err
 	}
@@ -236,6 +242,17 @@ func (r *run) summarize(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// inodesUnlisted says which finding that is left makes it pointless to have the
+// kernel read every inode, "" if none does.
+func (r *run) inodesUnlisted() string {
+	for _, f := range r.known {
+		if (f.Left() || f.Outcome == Unsettled) && slices.ContainsFunc(f.ScrubTypes, func(t ioctl.ScrubType) bool { return slices.Contains(inodeTypes, t) }) {
+			return f.Summary
+		}
+	}
+	return ""
 }
 
 // recount repairs a sum. Link counts are only as good as the directories and

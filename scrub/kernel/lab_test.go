@@ -55,7 +55,7 @@ func checkEverything(t *testing.T, s *kernel.Scrubber, fs *ioctl.FS) (found []ke
 	keep(results)
 	tally, err = s.Inodes(t.Context(), 2, func(r kernel.Result) { found = append(found, r) }, nil)
 	require.NoError(t, err)
-	results, err = s.Summary(t.Context())
+	results, err = s.Summary(t.Context(), true)
 	require.NoError(t, err)
 	keep(results)
 	return found, tally

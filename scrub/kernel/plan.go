@@ -87,11 +87,11 @@ var (
 	// summaryPlan checks sums over what all other types check one by one. The
 	// counters come last: they may freeze the filesystem for a moment, and are
 	// what the other two would disturb.
-	summaryPlan = plan{
+	summaryPlan = append(plan{
 		{typ: ioctl.ScrubTypeNLINKS, alone: true},
 		{typ: ioctl.ScrubTypeQUOTACHECK, alone: true},
-		{typ: ioctl.ScrubTypeFSCOUNTERS, alone: true},
-	}
+	}, countersPlan...)
+	countersPlan = plan{{typ: ioctl.ScrubTypeFSCOUNTERS, alone: true}}
 )
 
 // fsMetapaths and rgMetapaths are the metadata files whose paths are checked,

@@ -174,7 +174,7 @@ func TestNothingWaitsForOurOwnThaw(t *testing.T) {
 	require.ErrorIs(t, err, kernel.ErrFreezeHeld)
 	var failed *kernel.RepairError
 	require.ErrorAs(t, err, &failed)
-	results, err := s.Summary(t.Context())
+	results, err := s.Summary(t.Context(), true)
 	require.NoError(t, err)
 	for _, r := range results {
 		require.ErrorIs(t, r.Err, kernel.ErrFreezeHeld, "%s", r)

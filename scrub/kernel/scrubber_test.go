@@ -339,6 +339,17 @@ func TestContextIsCheckedBetweenCalls(t *testing.T) {
 	assert.False(t, byType(t, results, ioctl.ScrubTypeFINOBT).Ran)
 }
 
+// Of inodes that are not there the kernel waits long, for each anew.
+func TestSummaryWithoutInodes(t *testing.T) {
+	s, k, _ := newFakeWith(t, ioctltest.NewModel())
+	results, err := s.Summary(t.Context(), false)
+	require.NoError(t, err)
+	require.Len(t, results, 1)
+	assert.True(t, byType(t, results, ioctl.ScrubTypeFSCOUNTERS).Clean())
+	assert.NotContains(t, scrubbed(k), ioctl.ScrubTypeNLINKS)
+	assert.NotContains(t, scrubbed(k), ioctl.ScrubTypeQUOTACHECK)
+}
+
 func TestTypesThatTheKernelDoesNotKnow(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.ENOENT, unix.EINVAL} {
 		m := ioctltest.NewModel()
@@ -355,7 +366,7 @@ func TestTypesThatTheKernelDoesNotKnow(t *testing.T) {
 			return k.DefaultScrub(req)
 		}
 		for range 2 {
-			results, err := s.Summary(t.Context())
+			results, err := s.Summary(t.Context(), true)
 			require.NoError(t, err)
 			require.Len(t, results, 3)
 			assert.True(t, byType(t, results, ioctl.ScrubTypeNLINKS).Unknown)
@@ -392,7 +403,7 @@ func TestQuotasThatAreOffAreAbsent(t *testing.T) {
 	for _, typ := range []ioctl.ScrubType{ioctl.ScrubTypeUQUOTA, ioctl.ScrubTypeGQUOTA, ioctl.ScrubTypePQUOTA} {
 		assert.True(t, byType(t, results, typ).Absent)
 	}
-	results, err = s.Summary(t.Context())
+	results, err = s.Summary(t.Context(), true)
 	require.NoError(t, err)
 	assert.True(t, byType(t, results, ioctl.ScrubTypeQUOTACHECK).Absent)
 	assert.Empty(t, s.Uncovered())
@@ -441,7 +452,7 @@ func TestEveryTypeIsAskedFor(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Filesystem(t.Context())
 	require.NoError(t, err)
-	_, err = s.Summary(t.Context())
+	_, err = s.Summary(t.Context(), true)
 	require.NoError(t, err)
 	_, err = s.Inodes(t.Context(), 2, func(kernel.Result) {}, nil)
 	require.NoError(t, err)

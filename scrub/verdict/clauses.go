@@ -130,12 +130,27 @@ func (ag *AG) Clean(t, target ioctl.ScrubType) (string, bool) {
 		for _, bit := range btreeSick {
 			all |= bit
 		}
-		excused |= btreeSick[t]
+		excused |= btreeSick[t] | uncompared(t, target)
 		if ag.Sick&all&^excused != 0 || ag.Sick&excused&^btreeSick[t] == 0 {
 			return fmt.Sprintf("the %s scrub of AG %d could not compare everything (ag_sick %s)", t, ag.AGNo, ag.Sick), false
 		}
 	}
 	return "", true
+}
+
+// uncompared has btrees that need not have been compared with what t checks
+// before a repair of target. A rebuild of the rmapbt takes nothing from the
+// refcountbt but staging, which is weighed by itself (stagingUnproven): that no
+// block of other metadata is shared is not needed. A repair of the AGF asks the
+// rmapbt for the AG's own blocks alone, because the free space btrees have no root.
+func uncompared(t, target ioctl.ScrubType) ioctl.AGHealth {
+	switch {
+	case target == ioctl.ScrubTypeRMAPBT && t != ioctl.ScrubTypeREFCNTBT:
+		return ioctl.AGHealthRefcountbt
+	case target == ioctl.ScrubTypeAGF && t == ioctl.ScrubTypeRMAPBT:
+		return ioctl.AGHealthBnobt | ioctl.AGHealthCntbt
+	}
+	return 0
 }
 
 func block(b []Blocker, clause string, whys ...string) []Blocker {
