@@ -104,6 +104,9 @@ type Finding struct {
 	Summary string
 	// Reason says why it is held, unsettled or failed; empty otherwise.
 	Reason string
+	// Reasons are all that stand against the repair of one that is held, in the
+	// order of the rules.
+	Reasons []string
 	// Done lists the repairs that were run on its account, in order.
 	Done []string
 	// Failure is the error of the last of them that failed, nil when the kernel

@@ -107,6 +107,9 @@ func (p *pass) add(f *finding) *finding {
 	}
 	if f.Outcome == Held {
 		f.order = orderNone
+		for _, b := range f.blockers {
+			f.Reasons = append(f.Reasons, b.Why)
+		}
 	}
 	p.findings = append(p.findings, f)
 	return f

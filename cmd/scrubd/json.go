@@ -86,6 +86,7 @@ type jsonFinding struct {
 	RowLetter      string        `json:"arbitration_row_letter,omitempty"`
 	Summary        string        `json:"summary"`
 	Reason         string        `json:"reason,omitempty"`
+	Reasons        []string      `json:"reasons,omitempty"`
 	AGNo           *uint32       `json:"agno,omitempty"`
 	Extents        []jsonExtent  `json:"extents,omitempty"`
 	Files          []jsonFile    `json:"files,omitempty"`
@@ -282,7 +283,7 @@ func (r *jsonReporter) finding(f *scrub.Finding) {
 	m := jsonFinding{
 		jsonMessage: r.message("finding"), FindingID: f.ID, Severity: string(f.Severity),
 		Outcome: string(f.Outcome), AtFault: f.AtFault, ArbitrationRow: f.Row, RowLetter: f.Letter, Summary: f.Summary,
-		Reason: f.Reason, ScrubTypes: typeNames(f.ScrubTypes), Done: f.Done, EvidencePath: f.EvidencePath,
+		Reason: f.Reason, Reasons: f.Reasons, ScrubTypes: typeNames(f.ScrubTypes), Done: f.Done, EvidencePath: f.EvidencePath,
 	}
 	if f.HasAG {
 		m.AGNo = agnoJSON(f.AGNo)

@@ -58,11 +58,11 @@ func (c *Candidate) observe(s *Settler) (func(), error) {
 		}
 		inodes[i], views[i] = in, v
 	}
-	kernel, err := s.windowRecords(c, inodes)
+	all, err := s.window(c)
 	if err != nil {
 		return nil, err
 	}
-	diffs, err := s.diff(c, views, kernel)
+	diffs, err := s.diff(c, views, s.windowRecords(c, inodes, all))
 	if err != nil {
 		return nil, err
 	}

@@ -93,6 +93,7 @@ func (s *Settler) frozenBatch(todo []Subject) (batch, rest []Subject, err error)
 // seen subjects of the batch.
 func (s *Settler) lookFrozen(ctx context.Context, freeze FreezeFunc, batch []Subject) (seen int, err error) {
 	settle := make([]func(), len(batch))
+	s.round++ // what could not be read before is tried in the freeze
 	var failed error
 	err = freeze(ctx, func(ctx context.Context) {
 		for i := range batch {

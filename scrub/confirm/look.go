@@ -122,11 +122,17 @@ func (s *Settler) lookAt(set []*Candidate) ([]look, error) {
 	}
 	looks := make([]look, len(set))
 	kernel := make([][]shadow.Rmap, len(set))
+	all, whole := s.picture(set, around)
 	for i, c := range set {
-		kernel[i], err = s.windowRecords(c, inodes)
-		if unreadable(err) {
+		if !whole {
+			all, err = s.window(c)
+		}
+		switch {
+		case err == nil:
+			kernel[i] = s.windowRecords(c, inodes, all)
+		case unreadable(err):
 			looks[i].why = "the rmapbt cannot be read there"
-		} else if err != nil {
+		default:
 			return nil, err
 		}
 	}
@@ -146,6 +152,17 @@ func (s *Settler) lookAt(set []*Candidate) ([]look, error) {
 		}
 	}
 	return looks, nil
+}
+
+// picture reads the records around several candidates in one call, if it holds
+// them: a fork that cannot be read has a candidate for each of its extents.
+func (s *Settler) picture(set []*Candidate, around Window) ([]witness.Record, bool) {
+	if len(set) == 1 || slices.ContainsFunc(set, func(c *Candidate) bool { return c.Against != AgainstRmapbt }) {
+		return nil, false
+	}
+	recs, whole, err := witness.RmapPicture(s.fs, around.AGNo, ioctl.AGBlock(around.Start), ioctl.AGBlock(around.Count), s.fsmap, s.recs[:0])
+	s.recs = recs
+	return recs, whole && err == nil
 }
 
 // windowAround spans the windows of candidates of one AG.
@@ -185,22 +202,27 @@ func (s *Settler) readAll(inodes []*Inode, w Window, first bool) ([]view, error)
 	return views, nil
 }
 
-// windowRecords reads the rmapbt's records of the window, clipped to it, of
-// those owners that are in question. Owners whose forks nobody can read (links,
-// special and private files, inodes on their way out) have no claims to hold
-// against their records.
-func (s *Settler) windowRecords(c *Candidate, inodes []*Inode) ([]shadow.Rmap, error) {
+// window reads the records of one candidate's window.
+func (s *Settler) window(c *Candidate) ([]witness.Record, error) {
 	if c.Against != AgainstRmapbt {
 		return nil, nil
 	}
 	var err error
 	s.recs, err = witness.RmapWindow(s.fs, c.AGNo, ioctl.AGBlock(c.Start), ioctl.AGBlock(c.Count), s.fsmap, s.recs[:0])
-	if err != nil {
-		return nil, err
+	return s.recs, err
+}
+
+// windowRecords takes out of all records those of the window, clipped to it, of
+// those owners that are in question. Owners whose forks nobody can read (links,
+// special and private files, inodes on their way out) have no claims to hold
+// against their records.
+func (s *Settler) windowRecords(c *Candidate, inodes []*Inode, all []witness.Record) []shadow.Rmap {
+	if c.Against != AgainstRmapbt {
+		return nil
 	}
 	var out []shadow.Rmap
-	for i := range s.recs {
-		r := s.recs[i].Rmap
+	for i := range all {
+		r := all[i].Rmap
 		lo, hi := max(uint64(r.StartBlock), uint64(c.Start)), min(r.End(), c.end())
 		if lo >= hi {
 			continue
@@ -211,7 +233,7 @@ func (s *Settler) windowRecords(c *Candidate, inodes []*Inode) ([]shadow.Rmap, e
 		out = append(out, cut(r, lo, hi))
 	}
 	slices.SortFunc(out, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) })
-	return out, nil
+	return out
 }
 
 func (s *Settler) concerns(c *Candidate, r *shadow.Rmap) bool {

@@ -91,6 +91,7 @@ func (s *Settler) proveGroup(ctx context.Context, quiet QuietFunc, agno ioctl.AG
 // proveBatch makes one observation of each, and settles them if it was quiet.
 func (s *Settler) proveBatch(ctx context.Context, quiet QuietFunc, agno ioctl.AGNumber, ready []Subject) (bool, error) {
 	settle := make([]func(), len(ready))
+	s.round++ // what could not be read before is tried in this moment
 	still, err := quiet(ctx, agno, func() error {
 		for i, t := range ready {
 			var err error

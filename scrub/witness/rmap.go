@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/shadow"
@@ -110,28 +111,39 @@ type Record struct {
 // Errors: as for [RmapView]; [ErrRange] for a window that is empty or not inside
 // of the group. out is returned with what was read before the error.
 func RmapWindow(fs *ioctl.FS, agno ioctl.AGNumber, start, count ioctl.AGBlock, buf *ioctl.FSMapBuffer, out []Record) ([]Record, error) {
+	out, _, err := rmapWindow(fs, agno, start, count, buf, out, math.MaxInt)
+	return out, err
+}
+
+// RmapPicture is [RmapWindow] in one call: whole is false where that does not hold
+// all of the window.
+func RmapPicture(fs *ioctl.FS, agno ioctl.AGNumber, start, count ioctl.AGBlock, buf *ioctl.FSMapBuffer, out []Record) (recs []Record, whole bool, err error) {
+	return rmapWindow(fs, agno, start, count, buf, out, 1)
+}
+
+func rmapWindow(fs *ioctl.FS, agno ioctl.AGNumber, start, count ioctl.AGBlock, buf *ioctl.FSMapBuffer, out []Record, calls int) (_ []Record, whole bool, err error) {
 	g, err := rmapGroup(fs, agno)
 	if err != nil {
-		return out, err
+		return out, false, err
 	}
 	if err := g.checkWindow(start, count); err != nil {
-		return out, err
+		return out, false, err
 	}
 	r := newRmapReader(fs, g, uint64(start), uint64(count), buf)
-	for !r.done {
+	for ; !r.done && calls > 0; calls-- {
 		recs, err := r.next()
 		if err != nil {
-			return out, err
+			return out, false, err
 		}
 		for i := range recs {
 			m, err := g.record(&recs[i])
 			if err != nil {
-				return out, err
+				return out, false, err
 			}
 			out = append(out, m)
 		}
 	}
-	return out, nil
+	return out, r.done, nil
 }
 
 func (g *group) checkWindow(start, count ioctl.AGBlock) error {
