@@ -68,7 +68,9 @@ func (p *pass) compareClaims(ctx context.Context, g *group) error {
 			return err
 		}
 	}
-	kernel := witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf)
+	turn := p.r.opts.Throttle.Turn()
+	defer turn.Leave()
+	kernel := paced(ctx, turn, witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf))
 	if p.r.fs.Geometry().Has(ioctl.FlagReflink) {
 		refs, err := p.trees.Refcounts(ctx, g.agno)
 		if err != nil {
@@ -77,7 +79,7 @@ func (p *pass) compareClaims(ctx context.Context, g *group) error {
 		if err := p.compareShared(g, refs); err != nil {
 			return err
 		}
-		kernel = p.checkMarks(g, witness.RecordView(ctx, p.r.fs, g.agno, p.fsmapBuf), refs.Shared())
+		kernel = p.checkMarks(g, paced(ctx, turn, witness.RecordView(ctx, p.r.fs, g.agno, p.fsmapBuf)), refs.Shared())
 	}
 	kernel = predictable(kernel)
 	for d, err := range shadow.Diff(tree.Batches(), kernel) {
@@ -190,7 +192,9 @@ var errTooMany = errors.New("too many differences between forks and rmapbt to ju
 
 func (p *pass) compareSpace(ctx context.Context, g *group) error {
 	length := uint32(p.r.fs.Geometry().AGLength(g.agno))
-	owned := ranges(witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf), func(r *shadow.Rmap) verdict.Range {
+	turn := p.r.opts.Throttle.Turn()
+	defer turn.Leave()
+	owned := ranges(paced(ctx, turn, witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf)), func(r *shadow.Rmap) verdict.Range {
 		return verdict.Range{Start: r.StartBlock, Count: r.BlockCount}
 	})
 	free := ranges(witness.FreeView(ctx, p.r.fs, p.r.bnobt, g.agno, p.freeBuf), func(f *witness.Free) verdict.Range {

@@ -149,7 +149,11 @@ type Summary struct {
 	// so on; the last element is of all later ones too.
 	DroppedAtLook [confirm.DropLooks]uint64
 	// Freezes is how often all writers were stopped, Frozen for how long in all.
-	Freezes              uint64
+	Freezes uint64
+	// Background runs rest, so that others need not wait for them; Throttled is by
+	// how much that made this one longer.
+	Background           bool
+	Throttled            time.Duration
 	Frozen               time.Duration
 	Repairs              int
 	Began                time.Time

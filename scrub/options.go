@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/throttle"
 )
 
 // Mode is how far a run may go.
@@ -57,6 +58,10 @@ type Options struct {
 	AcceptLoss bool
 	// Workers bounds the parallel walkers and scrubbers; 0 means one a CPU.
 	Workers int
+	// Throttle makes it a run in the background, that stays out of everybody's way;
+	// nil one in the foreground, as fast as it can. What is confirmed, repaired and
+	// proven is never slowed down.
+	Throttle *throttle.Throttle
 	// StateDir takes evidence; "" means /var/lib/scrubd, and /run/scrubd when
 	// that lies on the filesystem under repair.
 	StateDir string

@@ -165,8 +165,16 @@ func (p *pass) scrubGroups(ctx context.Context, types func(*group) []ioctl.Scrub
 	for i := range p.groups {
 		g := &p.groups[i]
 		eg.Go(func() error {
+			turn := p.r.opts.Throttle.Turn()
+			defer turn.Leave()
 			for _, t := range types(g) {
+				if err := turn.Begin(ctx); err != nil {
+					return err
+				}
 				if err := p.scrubGroup(ctx, g, t); err != nil {
+					return err
+				}
+				if err := turn.End(ctx, 0); err != nil {
 					return err
 				}
 			}
@@ -244,7 +252,7 @@ func (p *pass) walkInodes(ctx context.Context) error {
 	began := time.Now()
 	var err error
 	o := walk.Options{
-		Workers: p.r.workers, Budget: p.r.budget, Dir: p.r.spill,
+		Workers: p.r.workers, Budget: p.r.budget, Dir: p.r.spill, Throttle: p.r.opts.Throttle,
 		Progress: p.r.progress.walked, Reach: p.reach,
 	}
 	if p.log != nil {
@@ -319,6 +327,7 @@ func (p *pass) settle(ctx context.Context) error {
 	if err := p.sharedPieces(ctx); err != nil {
 		return err
 	}
+	p.hurry()
 	p.r.sum.ConfirmSeconds += time.Since(began).Seconds()
 	return nil
 }

@@ -99,6 +99,7 @@ func Run(ctx context.Context, fs *ioctl.FS, o Options) (*Summary, error) {
 	r.sum.Elapsed = time.Since(r.sum.Began)
 	r.sum.Complete = err == nil
 	r.sum.KernelCalls = r.kern.Calls()
+	r.sum.Throttled = o.Throttle.Throttled()
 	if err != nil {
 		r.sum.Incomplete = fmt.Sprintf("stopped in phase %s: %v", r.progress.phase(), err)
 	}
@@ -146,8 +147,11 @@ func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
 		return nil, fmt.Errorf("make a run id: %w", err)
 	}
 	r.id = hex.EncodeToString(id[:])
-	r.kern = kernel.New(fs, kernel.Options{Log: r.log})
-	r.sum = &Summary{RunID: r.id, Mode: r.mode, Coverage: r.coverage, Began: time.Now(), AGs: uint64(fs.Geometry().AGCount)}
+	r.kern = kernel.New(fs, kernel.Options{Log: r.log, Throttle: o.Throttle})
+	r.sum = &Summary{
+		RunID: r.id, Mode: r.mode, Coverage: r.coverage, Began: time.Now(), AGs: uint64(fs.Geometry().AGCount),
+		Background: o.Throttle != nil,
+	}
 	r.progress = newProgress(r)
 	r.readInterrupted()
 	r.emit(&StartEvent{
@@ -263,6 +267,7 @@ func (r *run) step(ctx context.Context, p *pass, before **forks) (done bool, err
 		r.takeNotes(p)
 		return true, r.optimize(ctx, p)
 	}
+	r.opts.Throttle.Hurry()
 	if err := r.consent(ctx, due); err != nil {
 		return true, nil //nolint:nilerr // a veto ends the repairs, not the run
 	}

@@ -18,7 +18,8 @@ import (
 func (p *pass) compareFree(ctx context.Context, g *group) error {
 	var free []witness.Free
 	if p.r.bnobt != nil {
-		for recs, err := range witness.FreeView(ctx, p.r.fs, p.r.bnobt, g.agno, p.freeBuf) {
+		turn := p.r.opts.Throttle.Turn()
+		for recs, err := range paced(ctx, turn, witness.FreeView(ctx, p.r.fs, p.r.bnobt, g.agno, p.freeBuf)) {
 			if err != nil {
 				return p.unreadable(g, err)
 			}

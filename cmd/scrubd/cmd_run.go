@@ -37,6 +37,8 @@ type runOptions struct {
 	patience                time.Duration
 	service                 bool
 	socket                  string
+	background, foreground  bool
+	config                  string
 
 	unit   *unitRun // with service
 	mounts mountTable
@@ -77,6 +79,7 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 		fmt.Sprintf("stop all writers for up to `TIME` (%s if none is given, at most %s) to look at what cannot be settled otherwise",
 			defaultFreeze, freeze.MaxLimit))
 	flags.Lookup("freeze").NoOptDefVal = defaultFreeze.String()
+	o.addPolicyFlags(flags)
 	flags.BoolVar(&o.json, "json", false, "report one JSON object a line (see docs/json.md)")
 	flags.BoolVar(&o.noProgress, "no-progress", false, "show no progress (SIGUSR1 still does)")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say more on standard error")
@@ -107,6 +110,11 @@ held and explained.
 
 Without --now the daemon is asked to run soon, by itself as a unit of systemd.
 
+With --background it rests between its steps while others wait for the CPUs, the
+disk or memory. At worst that takes ten times as long as with one worker
+that never rests (--workers 1 --foreground). Once something is wrong it rests no
+more, and never between confirming a fault and the proof of its repair.
+
 SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is.
 
 ` + exitStatusHelp,
@@ -128,6 +136,7 @@ SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is
 	}
 	o.addFlags(cmd.Flags())
 	cmd.MarkFlagsMutuallyExclusive("check", "optimize", "repair")
+	cmd.MarkFlagsMutuallyExclusive("background", "foreground")
 	cmd.MarkFlagsMutuallyExclusive("check", "accept-loss")
 	cmd.MarkFlagsMutuallyExclusive("optimize", "accept-loss")
 	return cmd
@@ -262,6 +271,7 @@ func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, ou
 		}
 	}
 	so := o.scrubOptions(t, term)
+	so.Throttle = o.pace(t, fs, say)
 	if o.freeze > 0 && !t.ReadOnly { // nobody writes to a read-only one
 		f := &freezer{target: t, fs: fs, limit: o.freeze, quiet: hush(s, term)}
 		defer f.close()

@@ -121,6 +121,9 @@ func (r *journalReporter) end(s *scrub.Summary, status int, err error) {
 		systemd.FieldStatus: status, "inodes": s.Inodes, "repairs": s.Repairs, "findings": len(s.Findings),
 		"elapsed_seconds": s.Elapsed.Seconds(), "unchecked": s.Unchecked,
 	}
+	if s.Background {
+		counts["throttled_seconds"] = s.Throttled.Seconds()
+	}
 	text := verdict(s, s.Findings)
 	r.kind(systemd.KindRunFinished).WithFields(counts).Infof("%s: %s", r.path, text)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
+	"github.com/scrubd/scrubd/service/config"
 )
 
 // The messages of --json, one object a line. docs/json.md documents every
@@ -180,6 +181,8 @@ type jsonSummary struct {
 	KernelCalls          uint64         `json:"kernel_calls,omitempty"`
 	Began                string         `json:"began,omitempty"`
 	ElapsedSeconds       float64        `json:"elapsed_seconds,omitempty"`
+	Policy               string         `json:"policy,omitempty"`
+	ThrottledSeconds     *float64       `json:"throttled_seconds,omitempty"`
 	PeakPageableBytes    int64          `json:"peak_pageable_bytes,omitempty"`
 	WalkSeconds          float64        `json:"walk_seconds,omitempty"`
 	MetadataScrubSeconds float64        `json:"metadata_scrub_seconds,omitempty"`
@@ -398,10 +401,22 @@ func (r *jsonReporter) end(s *scrub.Summary, status int, err error) {
 			m.DroppedAtLook = s.DroppedAtLook[:]
 		}
 		m.PeakPageableBytes, m.ElapsedSeconds = s.PeakPageableBytes, s.Elapsed.Seconds()
+		m.Policy = policyName(s.Background)
+		if s.Background {
+			seconds := s.Throttled.Seconds()
+			m.ThrottledSeconds = &seconds
+		}
 		m.WalkSeconds, m.MetadataScrubSeconds = s.WalkSeconds, s.MetadataScrubSeconds
 		m.InodeScrubSeconds, m.ConfirmSeconds = s.InodeScrubSeconds, s.ConfirmSeconds
 	}
 	r.write(m)
+}
+
+func policyName(background bool) string {
+	if background {
+		return string(config.Background)
+	}
+	return string(config.Foreground)
 }
 
 func coverageJSON(c scrub.Coverage) jsonCoverage {

@@ -18,6 +18,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(writerEnv) != "" {
 		helpMeasure()
 	}
+	if os.Getenv(latencyEnv) != "" {
+		helpMeasureLatency()
+	}
 	if len(os.Args) > 1 && os.Args[1] == freezeAndHang {
 		hang(os.Args[2:])
 		return

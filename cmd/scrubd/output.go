@@ -372,6 +372,9 @@ func (r *textReporter) counts(s *scrub.Summary) {
 		}
 		line += fmt.Sprintf("; %s of records, %s", humanize.IBytes(uint64(max(s.PeakPageableBytes, 0))),
 			roundDuration(s.Elapsed))
+		if s.Background {
+			line += fmt.Sprintf(", of which %s at rest", roundDuration(s.Throttled))
+		}
 	}
 	r.line("%s", line)
 }

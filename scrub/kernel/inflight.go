@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/throttle"
 )
 
 // Call is a kernel call that has not come back yet.
@@ -56,6 +57,7 @@ type worker struct {
 	stat       *ioctl.BulkstatBuffer // one record; nil until needed
 	// calls counts those made since the worker was acquired.
 	calls uint64
+	turn  *throttle.Turn // nil until needed, and in a run that is not paced
 
 	mu    sync.Mutex // never held during a call
 	busy  bool

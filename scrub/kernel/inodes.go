@@ -148,8 +148,14 @@ func (iw *inodeWorker) checkChunks(ctx context.Context, agno ioctl.AGNumber) err
 	end := chunks[len(chunks)-1].StartIno + ioctl.InodesPerChunk
 	var seen [chunksPerTurn]uint64
 	req := ioctl.BulkRequest{Ino: chunks[0].StartIno, AGNo: agno, Flags: iw.flags}
+	turn := iw.s.turn(iw.w)
 	for req.Ino < end {
+		if err := turn.Begin(ctx); err != nil {
+			return err
+		}
+		req.Limit = turn.Batch(chunksPerTurn * ioctl.InodesPerChunk)
 		n, err := iw.s.fs.Bulkstat(&req, iw.stats)
+		_ = turn.End(ctx, 0) // the checks that follow look at ctx
 		if err != nil && endsRun(err) {
 			return fmt.Errorf("list inodes: %w", err)
 		}

@@ -11,13 +11,15 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/throttle"
 )
 
 // Options of a [Scrubber]. The zero value works.
 type Options struct {
-	// Rest is a pause after each check, so that others get at the AG or the
-	// inode; 0 for none. Vectors cut it to [ioctl.MaxScrubRest].
-	Rest time.Duration
+	// Throttle paces the checks of whole objects: AGs, realtime groups, inodes, the
+	// filesystem's own. [Scrubber.One], barriers and repairs are never paced: who
+	// asks for those waits for the answer. nil paces nothing.
+	Throttle *throttle.Throttle
 	// Log receives what a report does not need; nil discards.
 	Log logrus.FieldLogger
 	// Sleep pauses between two attempts; nil is time.Sleep under the context.
@@ -36,6 +38,8 @@ type Scrubber struct {
 	workers workers
 	times   times
 	drains  drains
+	// perCheck is what a check of a vector takes on average, in nanoseconds.
+	perCheck atomic.Int64
 
 	// inodePlans has, by kind, the plan without and with an attr fork.
 	inodePlans [kindCount][2]plan
@@ -214,9 +218,17 @@ func (s *Scrubber) checkAll(ctx context.Context, o Object, p plan) ([]Result, er
 }
 
 func (s *Scrubber) metapaths(ctx context.Context, out []Result, paths []ioctl.Metapath, agno ioctl.AGNumber) ([]Result, error) {
+	turn := s.opts.Throttle.Turn()
+	defer turn.Leave()
 	for _, path := range paths {
+		if err := turn.Begin(ctx); err != nil {
+			return out, err
+		}
 		r, err := s.One(ctx, Object{Type: ioctl.ScrubTypeMETAPATH, Ino: ioctl.Ino(path), AGNo: agno})
 		out = append(out, r)
+		if err == nil {
+			err = turn.End(ctx, 0)
+		}
 		if err != nil {
 			return out, err
 		}
@@ -241,6 +253,14 @@ func (s *Scrubber) check(ctx context.Context, w *worker, r *Result) error {
 	case settled:
 	}
 	return nil
+}
+
+// turn is a worker's leave to make a check, nil in a run that is not paced.
+func (s *Scrubber) turn(w *worker) *throttle.Turn {
+	if w.turn == nil {
+		w.turn = s.opts.Throttle.Turn()
+	}
+	return w.turn
 }
 
 // call is one single call, seen by InFlight.

@@ -14,6 +14,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/ioctl/ioctltest"
 	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/scrub/throttle"
 )
 
 var agOrder = []ioctl.ScrubType{
@@ -477,17 +478,47 @@ func TestRealtimeWithoutGroups(t *testing.T) {
 	assert.Equal(t, uint32(1), s.RTGroups())
 }
 
-func TestRestIsPassedOn(t *testing.T) {
+// A paced scrubber rests: inside of a vector as soon as it is known how long a
+// check takes, and between calls. Who waits for an answer gets it at once.
+func TestThrottle(t *testing.T) {
 	fs, k := ioctltest.New(t)
-	n := new(naps)
-	s := kernel.New(fs, kernel.Options{Rest: 3 * time.Millisecond, Sleep: n.sleep})
+	// Nothing can be measured there: the speed stays what it is at first.
+	pace := throttle.New(throttle.Options{Workers: 1, Root: t.TempDir()})
+	s := kernel.New(fs, kernel.Options{Throttle: pace})
+	const check = 2 * time.Millisecond
+	var rests []time.Duration
+	k.OnScrub = func(req ioctl.ScrubRequest) (ioctl.ScrubFlags, unix.Errno) {
+		time.Sleep(check)
+		return k.DefaultScrub(req)
+	}
 	k.OnScrubVec = func(req ioctltest.ScrubVecRequest) unix.Errno {
-		assert.Equal(t, 3*time.Millisecond, req.Rest)
+		rests = append(rests, req.Rest)
 		return k.DefaultScrubVec(req)
 	}
+	for range 3 {
+		_, err := s.Inode(t.Context(), 128, 1, unix.S_IFDIR, nil)
+		require.NoError(t, err)
+	}
+	require.Len(t, rests, 3)
+	assert.Zero(t, rests[0])
+	assert.Greater(t, rests[2], check/2)
+	assert.LessOrEqual(t, rests[2], 5*time.Millisecond)
+	assert.Positive(t, pace.Throttled())
+
+	before := pace.Throttled()
 	_, err := s.AG(t.Context(), 0)
 	require.NoError(t, err)
-	assert.Equal(t, []time.Duration{3e6, 3e6, 3e6, 3e6, 3e6, 3e6}, n.all(), "after each btree")
+	assert.GreaterOrEqual(t, pace.Throttled()-before, 6*check, "each of the btrees is a call of its own")
+
+	before = pace.Throttled()
+	for range 10 {
+		_, err := s.One(t.Context(), kernel.Object{Type: ioctl.ScrubTypeAGF})
+		require.NoError(t, err)
+	}
+	_, err = s.Repair(t.Context(), kernel.Object{Type: ioctl.ScrubTypeAGF}, true)
+	require.NoError(t, err)
+	require.NoError(t, s.Drain(t.Context(), 0))
+	assert.Equal(t, before, pace.Throttled())
 }
 
 func TestInFlightNamesTheCallThatDoesNotReturn(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/throttle"
 )
 
 // round is the state of one plan on one object. Each round of it fills a vector
@@ -146,10 +147,15 @@ func (r *round) readable() bool {
 // it, with the retries that it took; the others stay for the next round.
 func (r *round) submit(ctx context.Context) error {
 	w := r.w
-	if r.single || len(w.vec) == 1 {
-		return r.submitSingle(ctx)
+	turn := r.s.turn(w)
+	if err := turn.Begin(ctx); err != nil {
+		return err
 	}
-	err := r.call()
+	if r.single || len(w.vec) == 1 {
+		return r.submitSingle(ctx, turn)
+	}
+	rested, err := r.call(turn)
+	_ = turn.End(ctx, rested) // what came out counts, also at the end of ctx
 	switch {
 	case err == nil:
 	case errors.Is(err, ioctl.ErrNotSupported):
@@ -174,8 +180,8 @@ func (r *round) submit(ctx context.Context) error {
 	return r.collect(ctx)
 }
 
-// call makes the vector call.
-func (r *round) call() error {
+// call makes the vector call, and tells how much of its time was rest.
+func (r *round) call(turn *throttle.Turn) (rested time.Duration, err error) {
 	s, w := r.s, r.w
 	var types typeSet
 	for i := range w.vec {
@@ -184,11 +190,23 @@ func (r *round) call() error {
 		}
 	}
 	first := r.results[w.at[0]].Object
+	rest := turn.Inside(time.Duration(s.perCheck.Load()))
 	began := w.enter(first, types, 0)
-	err := s.fs.ScrubVec(r.object.Ino, r.object.Gen, r.object.AGNo, s.opts.Rest, w.vec)
+	err = s.fs.ScrubVec(r.object.Ino, r.object.Gen, r.object.AGNo, rest, w.vec)
 	w.leave()
-	s.times.add(first.Type, false, time.Since(began))
-	return err
+	took := time.Since(began)
+	checks := time.Duration(0)
+	for i := range w.vec {
+		if w.at[i] >= 0 && w.vec[i].Ran {
+			checks++
+		}
+	}
+	rested = min(checks*rest, took)
+	if checks > 0 {
+		s.perCheck.Store((3*s.perCheck.Load() + int64((took-rested)/checks)) / 4)
+	}
+	s.times.add(first.Type, false, took-rested)
+	return rested, err
 }
 
 // collect takes the answers out of the vector, then repeats what the kernel
@@ -220,14 +238,13 @@ func (r *round) collect(ctx context.Context) error {
 }
 
 // submitSingle makes the one check in the vector by a call of its own.
-func (r *round) submitSingle(ctx context.Context) error {
+func (r *round) submitSingle(ctx context.Context, turn *throttle.Turn) error {
 	at := r.w.at[slices.IndexFunc(r.w.at, func(i int) bool { return i >= 0 })]
 	r.w.done[at] = true
 	if err := r.s.check(ctx, r.w, &r.results[at]); err != nil {
+		turn.Leave()
 		return err
 	}
-	if r.s.opts.Rest > 0 {
-		return r.s.opts.Sleep(ctx, r.s.opts.Rest)
-	}
+	_ = turn.End(ctx, 0)
 	return nil
 }

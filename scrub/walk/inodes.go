@@ -25,7 +25,7 @@ func (w *worker) readTake(ctx context.Context, t *take) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		req.Ino, req.Limit = at, min(statBatch, t.expected)
+		req.Ino, req.Limit = at, min(w.turn.Batch(statBatch), t.expected)
 		from, began := at, w.now()
 		n, err := w.fs.Bulkstat(&req, w.statBuf)
 		if err == nil && n == 0 {

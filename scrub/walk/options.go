@@ -5,6 +5,7 @@ import (
 	"runtime"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/throttle"
 	"github.com/scrubd/scrubd/xfile"
 )
 
@@ -18,9 +19,9 @@ type Options struct {
 	// Dir is where the arrays live, empty for memory. AvoidDevice is checked
 	// against the filesystem's own device.
 	Dir string
-	// Rest is called between batches and may sleep; an error ends the walk.
-	// Several workers may call it at once.
-	Rest func(context.Context) error
+	// Throttle paces the workers between batches, and makes these smaller; nil does
+	// not.
+	Throttle *throttle.Throttle
 	// Progress is told how many inodes and extents have been read so far, once
 	// per batch, by several workers at once: numbers may arrive out of order.
 	Progress func(inodes, extents uint64)

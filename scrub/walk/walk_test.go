@@ -2,7 +2,6 @@ package walk_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/ioctl/ioctltest"
+	"github.com/scrubd/scrubd/scrub/throttle"
 	"github.com/scrubd/scrubd/scrub/walk"
 	"github.com/scrubd/scrubd/shadow"
 	"github.com/scrubd/scrubd/xfile"
@@ -573,7 +573,6 @@ func TestHugeGroupIsShared(t *testing.T) {
 }
 
 func TestErrorsThatEndTheWalk(t *testing.T) {
-	boom := errors.New("boom")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for name, c := range map[string]struct {
@@ -609,7 +608,6 @@ func TestErrorsThatEndTheWalk(t *testing.T) {
 			o.Budget = xfile.NewBudget(4096)
 		}},
 		"directory": {want: unix.ENOENT, prepare: func(_ *ioctltest.Kernel, o *walk.Options) { o.Dir = "/nonexistent" }},
-		"rest":      {want: boom, prepare: func(_ *ioctltest.Kernel, o *walk.Options) { o.Rest = func(context.Context) error { return boom } }},
 		"cancelled": {want: context.Canceled, ctx: ctx, prepare: func(*ioctltest.Kernel, *walk.Options) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -650,15 +648,35 @@ func TestProgress(t *testing.T) {
 	fs, k := ioctltest.New(t)
 	k.Update(func(m *ioctltest.Model) { addFiles(m, 192, 3000) })
 	var inodes, extents atomic.Uint64
-	rests := atomic.Int32{}
 	res := run(t, fs, walk.Options{
 		Workers:  2,
 		Progress: func(i, e uint64) { inodes.Store(max(inodes.Load(), i)); extents.Store(max(extents.Load(), e)) },
-		Rest:     func(context.Context) error { rests.Add(1); return nil },
 	})
 	require.Equal(t, res.Inodes, inodes.Load())
 	require.Equal(t, res.Extents, extents.Load())
-	require.GreaterOrEqual(t, rests.Load(), int32(3))
+}
+
+// A paced walk rests between smaller batches, and reads the same.
+func TestThrottle(t *testing.T) {
+	fs, k := ioctltest.New(t)
+	k.Update(func(m *ioctltest.Model) { addFiles(m, 192, 3000) })
+	k.OnBulkstat = func(req ioctltest.BulkRequest) ([]ioctl.BulkstatRecord, ioctl.Ino, errno) {
+		time.Sleep(3 * time.Millisecond)
+		return k.DefaultBulkstat(req)
+	}
+	fast := run(t, fs, walk.Options{Workers: 2})
+	// Nothing can be measured there: the speed stays what it is at first.
+	pace := throttle.New(throttle.Options{Workers: 2, Root: t.TempDir()})
+	k.ResetCalls()
+	slow := run(t, fs, walk.Options{Workers: 2, Throttle: pace})
+	require.Equal(t, fast.Inodes, slow.Inodes)
+	require.Equal(t, fast.Extents, slow.Extents)
+	require.Positive(t, pace.Throttled())
+	for i, c := range k.Calls(ioctltest.OpBulkstat) {
+		if i > 0 { // not the probe
+			require.LessOrEqual(t, c.Bulk.Count, 512)
+		}
+	}
 }
 
 // A read-only mount has no inodegc to flush.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/throttle"
 )
 
 // rareBatch is how many opaque or silent inodes wait for one Append.
@@ -14,7 +15,7 @@ const rareBatch = 128
 type worker struct {
 	*shared
 	ctx     context.Context //nolint:containedctx // of one Run, for the calls deep inside of an inode
-	rest    func(context.Context) error
+	turn    *throttle.Turn
 	space   space
 	claims  *batcher
 	buffers forkBuffers
@@ -41,7 +42,7 @@ func (s *shared) newWorker(ctx context.Context, workers int) *worker {
 	return &worker{
 		shared:     s,
 		ctx:        ctx,
-		rest:       s.options.Rest,
+		turn:       s.options.Throttle.Turn(),
 		space:      spaceOf(s.res.Geometry),
 		claims:     newBatcher(s.res.Claims, workers),
 		buffers:    forkBuffers{large: s.large},
@@ -60,6 +61,10 @@ func (s *shared) newWorker(ctx context.Context, workers int) *worker {
 func (w *worker) run(ctx context.Context) error {
 	t := take{chunks: make([]takenChunk, 0, takeChunks)}
 	agno := uint32(0)
+	if err := w.turn.Begin(ctx); err != nil {
+		return err
+	}
+	defer w.turn.Leave()
 	for {
 		var ok bool
 		if agno, ok = w.feeders.nextGroup(agno); !ok {
@@ -104,15 +109,10 @@ func (w *worker) publish() {
 	}
 }
 
-// pause reports progress and lets the caller of the walk slow it down.
+// pause reports progress, and rests where the walk is to be slow.
 func (w *worker) pause(ctx context.Context) error {
 	w.publish()
-	if w.rest != nil {
-		if err := w.rest(ctx); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
+	return w.turn.Rest(ctx)
 }
 
 // addTotals adds the worker's counters to the result.

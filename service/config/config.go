@@ -28,6 +28,8 @@ type Config struct {
 	// MaxRuns bounds the runs at once. Filesystems that share a device never run
 	// at once, whatever it is.
 	MaxRuns int
+	// Run is how runs go about it.
+	Run RunPolicy
 	// StatusGroup is the group whose members may ask how things are; "" for root
 	// alone.
 	StatusGroup string
@@ -44,24 +46,35 @@ type Filesystem struct {
 	Period      *time.Duration
 	Overdue     *time.Duration
 	Windows     []schedule.Window // nil: not named
+	Run         *RunPolicy
 }
 
 // Effective is what is decided for one filesystem.
 type Effective struct {
 	Skip   bool
 	Policy schedule.Policy
+	Run    RunPolicy
 }
+
+// RunPolicy is how a run goes about it.
+type RunPolicy string
+
+// The policies.
+const (
+	Background RunPolicy = "background" // it rests where others wait
+	Foreground RunPolicy = "foreground" // as fast as it can
+)
 
 const day = 24 * time.Hour
 
 // Default is the configuration without a file.
 func Default() *Config {
-	return &Config{Policy: schedule.Policy{Period: 7 * day, Overdue: 21 * day}, MaxRuns: 1}
+	return &Config{Policy: schedule.Policy{Period: 7 * day, Overdue: 21 * day}, MaxRuns: 1, Run: Background}
 }
 
 // For returns what is decided for a filesystem.
 func (c *Config) For(uuid, mount string) Effective {
-	e := Effective{Policy: c.Policy}
+	e := Effective{Policy: c.Policy, Run: c.Run}
 	for i := range c.Filesystems {
 		f := &c.Filesystems[i]
 		if f.UUID != "" && !strings.EqualFold(f.UUID, uuid) || f.Mount != "" && f.Mount != mount {
@@ -70,6 +83,7 @@ func (c *Config) For(uuid, mount string) Effective {
 		take(&e.Skip, f.Skip)
 		take(&e.Policy.Period, f.Period)
 		take(&e.Policy.Overdue, f.Overdue)
+		take(&e.Run, f.Run)
 		if f.Windows != nil {
 			e.Policy.Windows = f.Windows
 		}
@@ -153,6 +167,9 @@ type file struct {
 		Windows *[]schedule.Window `toml:"windows"`
 		MaxRuns *int               `toml:"max_runs"`
 	} `toml:"schedule"`
+	Run struct {
+		Policy *runPolicy `toml:"policy"`
+	} `toml:"run"`
 	Control struct {
 		StatusGroup *string `toml:"status_group"`
 	} `toml:"control"`
@@ -163,6 +180,7 @@ type file struct {
 		Period  *duration          `toml:"period"`
 		Overdue *duration          `toml:"overdue"`
 		Windows *[]schedule.Window `toml:"windows"`
+		Policy  *runPolicy         `toml:"policy"`
 	} `toml:"filesystem"`
 }
 
@@ -180,13 +198,14 @@ func (c *Config) add(name string, text []byte) error {
 	take(&c.Policy.Overdue, f.Schedule.Overdue.value())
 	take(&c.Policy.Windows, f.Schedule.Windows)
 	take(&c.MaxRuns, f.Schedule.MaxRuns)
+	take(&c.Run, f.Run.Policy.value())
 	take(&c.StatusGroup, f.Control.StatusGroup)
 	if c.MaxRuns < 1 || c.MaxRuns > 64 {
 		return wrong("schedule.max_runs: %d is not from 1 to 64", c.MaxRuns)
 	}
 	for i, s := range f.Filesystem {
 		fsys := Filesystem{
-			Skip: s.Skip, Period: s.Period.value(), Overdue: s.Overdue.value(),
+			Skip: s.Skip, Period: s.Period.value(), Overdue: s.Overdue.value(), Run: s.Policy.value(),
 		}
 		take(&fsys.Mount, s.Mount)
 		take(&fsys.UUID, s.UUID)
@@ -259,4 +278,26 @@ func (d *duration) UnmarshalText(text []byte) error {
 	}
 	d.d = n
 	return nil
+}
+
+// runPolicy is a policy as it is written. It is no string, so that what it is
+// made of is checked.
+type runPolicy struct{ p RunPolicy }
+
+// value is the policy, nil where there is none.
+func (p *runPolicy) value() *RunPolicy {
+	if p == nil {
+		return nil
+	}
+	return &p.p
+}
+
+// UnmarshalText reads a policy.
+func (p *runPolicy) UnmarshalText(text []byte) error {
+	switch v := RunPolicy(text); v {
+	case Background, Foreground:
+		p.p = v
+		return nil
+	}
+	return fmt.Errorf("%q is neither %q nor %q", text, Background, Foreground)
 }

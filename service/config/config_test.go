@@ -32,12 +32,16 @@ overdue = "never"
 windows = ["01:00-05:00", "Sat,Sun 00:00-24:00"]
 max_runs = 3
 
+[run]
+policy = "foreground"
+
 [control]
 status_group = "adm"
 
 [[filesystem]]
 mount = "/srv/data"
 period = "36h"
+policy = "background"
 `,
 		"scrubd.toml.d/10-site.toml": "[schedule]\nwindows = []\n",
 		"scrubd.toml.d/20-site.toml": "[schedule]\nmax_runs = 4\n[[filesystem]]\nuuid = \"0D0A5F11-5d5c-4a7e-9d0b-f0ddc0ffee00\"\nskip = true\nwindows = [\"Wed 01:00-02:00\"]\n",
@@ -55,11 +59,12 @@ period = "36h"
 	e := c.For("other", "/srv/data")
 	assert.Equal(t, 36*time.Hour, e.Policy.Period)
 	assert.False(t, e.Skip)
+	assert.Equal(t, Background, e.Run)
 	e = c.For("0d0a5f11-5d5c-4a7e-9d0b-f0ddc0ffee00", "/srv/data")
 	assert.True(t, e.Skip)
 	assert.Equal(t, 36*time.Hour, e.Policy.Period, "both apply")
 	require.Len(t, e.Policy.Windows, 1)
-	assert.Equal(t, Effective{Policy: c.Policy}, c.For("other", "/srv"))
+	assert.Equal(t, Effective{Policy: c.Policy, Run: Foreground}, c.For("other", "/srv"))
 }
 
 func TestLoadWithoutAFile(t *testing.T) {
@@ -76,6 +81,7 @@ func TestLoadRefuses(t *testing.T) {
 		want string
 	}{
 		{"\n[schedule]\nperiod = \"7d\"\nwindow = [\"01:00-05:00\"]\n", 4, `there is no setting "schedule.window"`},
+		{"[run]\n\npolicy = \"idle\"\n", 3, `"idle" is neither "background" nor "foreground"`},
 		{"[shedule]\n", 1, `there is no setting "shedule"`},
 		{"[[filesystem]]\nmount = \"/a\"\n\n[[filesystem]]\nmont = \"/b\"\n", 5, `there is no setting "filesystem.mont"`},
 		{"[schedule]\n\nperiod = \"soon\"\n", 3, `"soon" is not a time like`},

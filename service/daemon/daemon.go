@@ -211,7 +211,7 @@ func (d *Daemon) lookAtMounts(now time.Time) error {
 func (d *Daemon) disksOf(m *Mount) ([]string, error) {
 	numbers := []string{m.Number}
 	for _, path := range m.Others {
-		number, err := numberOf(path)
+		number, err := NumberOf(path)
 		if err != nil {
 			return nil, err
 		}

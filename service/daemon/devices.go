@@ -81,8 +81,8 @@ func deviceNumber(dir string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// numberOf returns the number of the block device at a path.
-func numberOf(path string) (string, error) {
+// NumberOf returns the number of the block device at a path.
+func NumberOf(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return "", &fs.PathError{Op: "stat", Path: path, Err: err}
