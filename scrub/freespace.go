@@ -62,7 +62,8 @@ func (p *pass) findFreeSpace(ctx context.Context, fs *verdict.FS) error {
 
 // wantsLeaked names an inode that counts more blocks than its forks have, so that
 // some of those which nobody owns may be its: an extent that fork and rmapbt both
-// lost. Then neither the space nor the counter is to be set right.
+// lost. Then neither the space nor the counter is to be set right. Of one that has
+// all that it counts in the rmapbts none is missing.
 func (p *pass) wantsLeaked() string {
 	var leaked uint64
 	for i := range p.groups {
@@ -76,7 +77,7 @@ func (p *pass) wantsLeaked() string {
 	}
 	for _, ino := range sortedKeys(p.inodeBad) {
 		for _, r := range p.inodeBad[ino] {
-			if r.Type != ioctl.ScrubTypeINODE || !r.Bad() {
+			if r.Type != ioctl.ScrubTypeINODE || !r.Bad() || p.accounted[ino] {
 				continue
 			}
 			seen, err := p.settler.Measure(uint64(ino))
