@@ -3,8 +3,10 @@ package scrub
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
 	"github.com/scrubd/scrubd/scrub/verdict"
 )
 
@@ -14,6 +16,9 @@ import (
 // it alone, and none that the bnobt has free: one record that was lost, or moved,
 // or given to another inode, breaks one of these. What the fork says is another
 // matter, of which there is another finding.
+
+// accountPause is longer than the tick of the clock that ctimes are taken from.
+const accountPause = 20 * time.Millisecond
 
 // accountForks finds out which inodes with a bad fork have all their blocks in
 // the rmapbts.
@@ -39,25 +44,42 @@ func (p *pass) accountForks(ctx context.Context) error {
 	if slices.ContainsFunc(p.groups, func(g group) bool { return !g.spaceCompared }) {
 		return nil
 	}
+	// What the inode counts has to be the same before and after its records were
+	// read, and its ctime: a writer may give and take as much as is missing. A change
+	// after the pause has another ctime.
+	before := make(map[uint64]confirm.Measured)
+	for ino := range has {
+		in, err := p.measure(ctx, ino)
+		if err != nil {
+			return err
+		}
+		before[ino] = in
+	}
+	time.Sleep(accountPause)
 	if whole, err := p.recorded(ctx, has); err != nil || !whole {
 		return err
 	}
 	for ino, o := range has {
-		if o.contested {
-			continue
-		}
-		if err := p.settler.FlushInode(ctx, ino); err != nil && endsRun(ctx, err) {
+		in, err := p.measure(ctx, ino)
+		if err != nil {
 			return err
 		}
-		in, err := p.settler.Measure(ino)
-		if err != nil {
-			if endsRun(ctx, err) {
-				return err
-			}
-			continue
-		}
 		known := in.State == verdict.OwnerLive || in.State == verdict.OwnerUnreadable
-		p.accounted[ioctl.Ino(ino)] = known && in.Blocks == o.blocks
+		still := in.Blocks == before[ino].Blocks && in.CTime == before[ino].CTime && in.Gen == before[ino].Gen
+		p.accounted[ioctl.Ino(ino)] = known && still && !o.contested && in.Blocks == o.blocks
 	}
 	return nil
+}
+
+// measure takes an inode's counters after what it has not allocated yet was
+// written; they are unknown where it cannot be asked.
+func (p *pass) measure(ctx context.Context, ino uint64) (confirm.Measured, error) {
+	if err := p.settler.FlushInode(ctx, ino); err != nil && endsRun(ctx, err) {
+		return confirm.Measured{}, err
+	}
+	in, err := p.settler.Measure(ino)
+	if err != nil && endsRun(ctx, err) {
+		return confirm.Measured{}, err
+	}
+	return in, nil
 }

@@ -135,42 +135,124 @@ func (p *pass) crossedAGFL(g *group) (out []string, looked bool) {
 	return out, true
 }
 
-// countAGBlocks finds out, where the AGFL or the rmapbt is in question, whether the rmapbt has as
-// many blocks for the AG's own btrees and its AGFL as the AGF counts. The AGF on
-// disk may be older than the rmapbt of now; that they are equal is then as good a
-// sign as at one moment, and that they differ is none.
+// maxOwnBlocks bounds the blocks of an AG's btrees that are looked into.
+const maxOwnBlocks = 1 << 16
+
+// undenied names blocks that the rmapbt of g gives to btrees or the AGFL, that do
+// not say of themselves that they are metadata, and that the bnobt does not have
+// free. Nobody denies such a record: were it wrong, it could be the only trace of
+// a file's data, of which the owner was changed. A btree's block that was not
+// written yet is among them.
+// Errors: ctx's, those that end a run.
+func (p *pass) undenied(ctx context.Context, g *group) ([]string, error) {
+	c := p.lookInto(g.agno)
+	if c == nil {
+		return []string{fmt.Sprintf("the blocks of metadata in AG %d cannot be looked into", g.agno)}, nil
+	}
+	defer c.close()
+	var out []string
+	looked := uint64(0)
+	_, err := p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
+		if r.Owner != shadow.OwnerAG && r.Owner != shadow.OwnerInobt && r.Owner != shadow.OwnerRefcbt || looked > maxOwnBlocks {
+			return ctx.Err()
+		}
+		if looked += uint64(r.BlockCount); looked > maxOwnBlocks {
+			out = append(out, fmt.Sprintf("AG %d has too many blocks of metadata to look into", g.agno))
+			return nil
+		}
+		for i := range r.BlockCount {
+			at := ioctl.AGBlock(r.StartBlock + i)
+			if c.metadata(verdict.Range{Start: uint32(at), Count: 1}) {
+				continue
+			}
+			if p.r.bnobt != nil {
+				if free, err := witness.FreeWindow(p.r.fs, p.r.bnobt, g.agno, at, 1, p.freeBuf, nil); err == nil && len(free) > 0 {
+					continue
+				}
+			}
+			out = append(out, fmt.Sprintf("block %d of AG %d would be freed, which the rmapbt gives to metadata and which does not say that it is", at, g.agno))
+		}
+		return nil
+	})
+	return out, err
+}
+
+// countAGBlocks finds out, where the AGFL or the rmapbt is in question, whether the
+// rmapbt has as many blocks for the AG's own btrees and its AGFL as the AGF counts.
+// It says nothing of their place; but one that was moved is free, or another's, or
+// has left a block of metadata without an owner. The AGF is read below the
+// filesystem and may be older than the rmapbt: it is the one of now if it has just
+// the free space that the rmapbt leaves.
 // Errors: ctx's, those that end a run.
 func (p *pass) countAGBlocks(ctx context.Context) error {
 	for i := range p.groups {
 		g := &p.groups[i]
-		if len(badTypes(g, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeRMAPBT)) == 0 || g.rmapErr != nil {
+		if len(badTypes(g, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeRMAPBT)) == 0 || g.rmapErr != nil || !g.spaceCompared {
 			continue
 		}
+		crossed, looked := p.crossedAGFL(g)
+		g.agflCrossed = !looked || len(crossed) > 0
 		c := p.lookInto(g.agno)
 		if c == nil {
 			continue
 		}
-		want := c.self.Own
+		self := c.self
 		c.close()
-		var has, end uint64
-		alone, last := true, uint64(0)
-		whole, err := p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
-			own := r.Owner == shadow.OwnerAG
-			if uint64(r.StartBlock) < end && (own || last == shadow.OwnerAG) {
-				alone = false
-			}
-			if own {
-				has += uint64(r.BlockCount)
-			}
-			if r.End() > end {
-				end, last = r.End(), r.Owner
-			}
-			return nil
-		})
+		n, err := p.ownBlocks(ctx, g)
 		if err != nil {
 			return err
 		}
-		g.agCounted = whole && alone && has == want
+		g.agCounted = n.alone && n.own == self.Own && n.gaps == uint64(self.FreeBlocks) && n.longest == uint64(self.Longest) &&
+			!p.leaksMetadata(g)
 	}
 	return nil
+}
+
+// ownBlocks is what the rmapbt of an AG has for the AG's own btrees and AGFL, and
+// what it leaves.
+type ownBlocks struct {
+	own           uint64
+	alone         bool // no other record has one of these, and the bnobt has none free
+	gaps, longest uint64
+}
+
+func (p *pass) ownBlocks(ctx context.Context, g *group) (ownBlocks, error) {
+	n := ownBlocks{alone: true}
+	var far shadow.Rmap // the record that reaches farthest
+	gap := func(to uint64) {
+		if to > far.End() {
+			n.gaps += to - far.End()
+			n.longest = max(n.longest, to-far.End())
+		}
+	}
+	whole, err := p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
+		gap(uint64(r.StartBlock))
+		if r.Owner == shadow.OwnerAG {
+			n.own += uint64(r.BlockCount)
+			n.alone = n.alone && !g.seenFree(r)
+		}
+		if uint64(r.StartBlock) < far.End() && (r.Owner == shadow.OwnerAG || far.Owner == shadow.OwnerAG) {
+			n.alone = false
+		}
+		if r.End() > far.End() {
+			far = *r
+		}
+		return nil
+	})
+	gap(uint64(p.r.fs.Geometry().AGLength(g.agno)))
+	n.alone = n.alone && whole
+	return n, err
+}
+
+// leaksMetadata tells whether a block of g that nobody owns and the bnobt does not
+// have is, or may be, one of metadata.
+func (p *pass) leaksMetadata(g *group) bool {
+	_, leaked := p.spaceConflicts(g)
+	blocks := func(ranges []verdict.Range) (n uint64) {
+		for _, r := range ranges {
+			n += uint64(r.Count)
+		}
+		return n
+	}
+	return blocks(leaked) > maxContents || blocks(p.notMetadata(g.agno, leaked)) != blocks(leaked)
 }

@@ -20,12 +20,17 @@ type explained struct {
 	forks bool
 	// chunksOf are AGs whose inode btrees are in question.
 	chunksOf map[ioctl.AGNumber]bool
+	// crossed are AGs whose AGFL names blocks of others: a fault of its own.
+	crossed map[ioctl.AGNumber]bool
 }
 
 func (p *pass) explain() *explained {
 	e := &explained{
 		types: make(map[ioctl.AGNumber]map[ioctl.ScrubType]bool), inodes: make(map[ioctl.Ino]bool),
-		chunksOf: make(map[ioctl.AGNumber]bool),
+		chunksOf: make(map[ioctl.AGNumber]bool), crossed: make(map[ioctl.AGNumber]bool),
+	}
+	for i := range p.groups {
+		e.crossed[p.groups[i].agno] = p.groups[i].agflCrossed
 	}
 	for _, f := range p.findings {
 		for _, file := range f.Files {
@@ -90,15 +95,15 @@ func (e *explained) dispute(d *dispute) {
 // group: what hangs on a structure of an AG.
 func (e *explained) group(f *finding) {
 	e.add(f.AGNo, f.ScrubTypes...)
-	if f.Row == 4 || f.Row == 7 {
-		e.add(f.AGNo, ioctl.ScrubTypeAGFL) // its blocks are held against the bnobt
-	}
 	switch f.AtFault {
 	case string(verdict.InodeBtree):
 		e.add(f.AGNo, append([]ioctl.ScrubType{ioctl.ScrubTypeAGI, ioctl.ScrubTypeRMAPBT}, inodeTypes...)...)
 		e.chunksOf[f.AGNo] = true
 	case string(verdict.Bnobt):
-		e.add(f.AGNo, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeAGF, ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeAGFL)
+		e.add(f.AGNo, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeAGF, ioctl.ScrubTypeRMAPBT)
+		if !e.crossed[f.AGNo] {
+			e.add(f.AGNo, ioctl.ScrubTypeAGFL) // its blocks are held against the bnobt
+		}
 		e.forks = true
 	case string(verdict.Refcountbt):
 		e.add(f.AGNo, ioctl.ScrubTypeREFCNTBT)

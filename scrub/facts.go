@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
@@ -120,8 +119,7 @@ func (p *pass) facts(g *group, settled []*dispute) *verdict.AG {
 		ag.Unsettled = append(ag.Unsettled, fmt.Sprintf("the rmapbt of AG %d could not be compared", g.agno))
 	}
 	ag.ForksUnproven, ag.ForksUncompared = p.unprovenForks(), p.open.uncomparedForks()
-	ag.SpaceEqual = g.spaceCompared && !slices.ContainsFunc(g.space, func(s *confirm.SpaceCandidate) bool { return s.Status != confirm.Dropped })
-	ag.AGBlocksCounted = g.agCounted
+	ag.AGBlocksCounted, ag.AGFLCrossed = g.agCounted, g.agflCrossed
 	ag.SpaceDisputes = p.spaceDisputes(g, false)
 	for _, d := range p.rmapBad {
 		if !d.touches(g.agno) || contains(settled, d) {

@@ -70,6 +70,11 @@ func (p *pass) loneRmapbt(fs *verdict.FS, g *group, facts *verdict.AG, types []i
 	if err != nil {
 		return []verdict.Blocker{{Clause: "b", Why: err.Error()}}
 	}
+	undenied, err := p.undenied(p.r.ctx, g)
+	if err != nil {
+		return []verdict.Blocker{{Clause: "f", Why: err.Error()}}
+	}
+	full.Reaped = append(full.Reaped, undenied...)
 	return verdict.MayRebuildRmapbt(fs, full)
 }
 

@@ -23,36 +23,9 @@ func (p *pass) findGroup(fs *verdict.FS, g *group, e *explained) {
 	take(ioctl.ScrubTypeSB)
 	take(ioctl.ScrubTypeAGI, inodeTypes...)
 	take(ioctl.ScrubTypeAGF, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT)
-	if p.cntbtApart(g, types) {
-		free := []ioctl.ScrubType{ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeAGF}
-		own, rest := split(types, free)
-		p.findMetadata(fs, g, ioctl.ScrubTypeBNOBT, own)
-		types = rest
-	}
 	if len(types) > 0 {
 		p.findMetadata(fs, g, culprit(g, types), types)
 	}
-}
-
-// cntbtApart tells whether the cntbt is wrong beside an rmapbt that is so in itself:
-// the bnobt, which the rmapbt's gaps bear out block by block, and the cntbt are at
-// odds, and the rmapbt alone does not explain what the kernel finds.
-func (p *pass) cntbtApart(g *group, types []ioctl.ScrubType) bool {
-	odds := slices.Contains(types, ioctl.ScrubTypeCNTBT) || slices.Contains(types, ioctl.ScrubTypeBNOBT)
-	return odds && g.suspect == 0 && slices.Contains(types, ioctl.ScrubTypeRMAPBT) &&
-		g.scrubs[ioctl.ScrubTypeRMAPBT].Flags.Has(ioctl.ScrubCorrupt) && p.facts(g, nil).SpaceEqual
-}
-
-// split sorts out those types that are in set.
-func split(types, set []ioctl.ScrubType) (in, out []ioctl.ScrubType) {
-	for _, t := range types {
-		if slices.Contains(set, t) {
-			in = append(in, t)
-		} else {
-			out = append(out, t)
-		}
-	}
-	return in, out
 }
 
 // findMetadata makes a finding of metadata t of g, of which the given scrubs

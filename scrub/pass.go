@@ -71,6 +71,7 @@ type group struct {
 	headerLost    bool            // the kernel cannot read its AGF or AGI
 	hidden        uint64          // blocks of inodes that a bad inobt hides
 	agCounted     bool            // the AGF counts the AG's own blocks that the rmapbt has
+	agflCrossed   bool            // the AGFL names blocks of others
 	rmapErr       error           // the rmapbt cannot be read, or has too many differences
 }
 

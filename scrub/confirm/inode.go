@@ -35,6 +35,7 @@ type Inode struct {
 	Blocks, Extents uint64
 	AExtents        uint32
 	Sick            ioctl.InodeHealth
+	CTime           ioctl.Timestamp // BULKSTAT's
 	// UnreadableAttr tells which fork made State OwnerUnreadable.
 	UnreadableAttr bool
 	realtime       bool
@@ -116,6 +117,7 @@ func (s *Settler) stat(in *Inode) error {
 		st := &s.bulk.Records()[0]
 		in.Gen, in.Mode, in.Sick = st.Gen, st.Mode, st.Sick
 		in.Blocks, in.Extents, in.AExtents = st.Blocks, st.Extents64, st.AExtents
+		in.CTime = ioctl.Timestamp{Sec: st.CTime, Nsec: st.CTimeNsec}
 		in.realtime = st.XFlags&xflagRealtime != 0
 		in.State = verdict.OwnerLive
 		return nil

@@ -57,12 +57,14 @@ type AG struct {
 	ForksUnproven []string
 	// ForksUncompared are scrubs of forks of any inode that left something out.
 	ForksUncompared Uncompared
-	// SpaceEqual: bnobt and rmapbt were compared, and the one has free just what
-	// the other has no record of.
-	SpaceEqual bool
 	// AGBlocksCounted: the rmapbt has as many blocks for the AG's own btrees and its
-	// AGFL, each of them to these alone, as the AGF counts.
+	// AGFL as the AGF counts, each of them to these alone and none that the bnobt has
+	// free; no metadata is without an owner; and the AGF that was read is the one of
+	// now, by the free space that the rmapbt leaves.
 	AGBlocksCounted bool
+	// AGFLCrossed: the AGFL names blocks that are somebody else's. Whatever takes a
+	// block from it writes over them.
+	AGFLCrossed bool
 	// ChunksUncovered names allocated inodes whose blocks the rmapbt does not
 	// have as inode chunks; ChunksCompared is false when that was not looked at.
 	ChunksUncovered []string
@@ -141,14 +143,10 @@ func (ag *AG) Clean(t, target ioctl.ScrubType) (string, bool) {
 // uncompared has btrees that need not have been compared with what t checks
 // before a repair of target. A rebuild of the rmapbt takes nothing from the
 // refcountbt but staging, which is weighed by itself (stagingUnproven): that no
-// block of other metadata is shared is not needed. A repair of the AGF asks the
-// rmapbt for the AG's own blocks alone, because the free space btrees have no root.
+// block of other metadata is shared is not needed.
 func uncompared(t, target ioctl.ScrubType) ioctl.AGHealth {
-	switch {
-	case target == ioctl.ScrubTypeRMAPBT && t != ioctl.ScrubTypeREFCNTBT:
+	if target == ioctl.ScrubTypeRMAPBT && t != ioctl.ScrubTypeREFCNTBT {
 		return ioctl.AGHealthRefcountbt
-	case target == ioctl.ScrubTypeAGF && t == ioctl.ScrubTypeRMAPBT:
-		return ioctl.AGHealthBnobt | ioctl.AGHealthCntbt
 	}
 	return 0
 }
@@ -270,23 +268,19 @@ func allocates(target ioctl.ScrubType) bool {
 
 // MayRebuildBnobt lists what stands against rebuilding the free space btrees
 // of ag from the gaps of its rmapbt: everything that has no record there becomes
-// free space. What forks were seen to map has one (RmapbtProven); the blocks of
-// btrees, inodes and staging are vouched for by the scrubs of what they belong
-// to, and those of forks that cannot be read by these forks' scrubs. Where the
-// bnobt has just the gaps free already, none of it becomes free that is not, and it
-// is the other tree that is set right.
+// free space, and so do the AG's own blocks that are in none of its btrees. What
+// forks were seen to map has a record (RmapbtProven); the blocks of btrees, inodes
+// and staging are vouched for by the scrubs of what they belong to, and those of
+// forks that cannot be read by these forks' scrubs. The repair itself takes blocks
+// from the AGFL.
 func MayRebuildBnobt(ag *AG) []Blocker {
 	const target = ioctl.ScrubTypeBNOBT
-	var b []Blocker
+	b := RmapbtProven(ag, target, 0)
 	// AGF counters are wrong together with the bnobt, and the kernel calls that
 	// corrupt where it has others in memory. A wrong root shows in its btree.
 	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !s.Ran || s.Flags.Has(ioctl.ScrubCorrupt) && !ag.rootsSound() {
 		b = block(b, "source", fmt.Sprintf("the AGF of AG %d is not sound", ag.AGNo))
 	}
-	if s := ag.Scrubs[target]; ag.SpaceEqual && ag.RmapReadable && s.Ran && !s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
-		return b
-	}
-	b = append(RmapbtProven(ag, target, 0), b...)
 	if why, ok := ag.Clean(ioctl.ScrubTypeAGFL, target); !ok && !ag.agflCounted() {
 		b = block(b, "source", why)
 	}
@@ -299,11 +293,11 @@ func MayRebuildBnobt(ag *AG) []Blocker {
 	return block(b, "source", ag.ForksUncompared.Why(target)...)
 }
 
-// agflCounted tells whether the AGFL only disagrees, and no block of it or of
-// the AG's btrees can lack its record.
+// agflCounted tells whether the AGFL only disagrees, names no block of anybody
+// else's, and no block of it or of the AG's btrees can lack its record.
 func (ag *AG) agflCounted() bool {
 	s := ag.Scrubs[ioctl.ScrubTypeAGFL]
-	return ag.AGBlocksCounted && s.Ran && !s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete)
+	return ag.AGBlocksCounted && !ag.AGFLCrossed && s.Ran && !s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete)
 }
 
 // rootsSound tells whether every btree that the AGF has the root of could be

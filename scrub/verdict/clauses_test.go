@@ -270,25 +270,9 @@ func TestMayRebuildBnobt(t *testing.T) {
 			says(ag, ioctl.ScrubTypeAGFL, corrupt)
 			ag.AGBlocksCounted = true
 		}, []string{"source"}},
-		{"no block changes hands", func(_ *verdict.FS, ag *verdict.AG) {
-			ag.SpaceEqual, ag.ForksUnproven, ag.Unsettled = true, []string{"symlink 5"}, []string{"blocks 3+4"}
-			for _, typ := range []ioctl.ScrubType{ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeREFCNTBT} {
-				says(ag, typ, corrupt)
-			}
-		}, nil},
-		{"no block changes hands, but the bnobt cannot be trusted with that", func(_ *verdict.FS, ag *verdict.AG) {
-			ag.SpaceEqual = true
-			says(ag, ioctl.ScrubTypeBNOBT, corrupt)
-			says(ag, ioctl.ScrubTypeRMAPBT, corrupt)
-		}, []string{"proven"}},
-		{"nor was it checked", func(_ *verdict.FS, ag *verdict.AG) {
-			ag.SpaceEqual = true
-			delete(ag.Scrubs, ioctl.ScrubTypeBNOBT)
-			says(ag, ioctl.ScrubTypeRMAPBT, corrupt)
-		}, []string{"proven"}},
-		{"no block changes hands, and the AGF is lost", func(_ *verdict.FS, ag *verdict.AG) {
-			ag.SpaceEqual = true
-			delete(ag.Scrubs, ioctl.ScrubTypeAGF)
+		{"the AGFL names another's blocks, which the rebuild would take from it", func(_ *verdict.FS, ag *verdict.AG) {
+			says(ag, ioctl.ScrubTypeAGFL, xcorrupt)
+			ag.AGBlocksCounted, ag.AGFLCrossed = true, true
 		}, []string{"source"}},
 	}
 	for _, typ := range []ioctl.ScrubType{ioctl.ScrubTypeAGFL, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT} {
@@ -368,8 +352,6 @@ func TestClean(t *testing.T) {
 		{name: "the target and another are", scrub: verdict.Scrub{Ran: true, Flags: xfail}, sick: rmap | ino, t: ioctl.ScrubTypeBNOBT, to: ioctl.ScrubTypeRMAPBT},
 		{name: "the refcountbt, of which the rmapbt takes nothing", scrub: verdict.Scrub{Ran: true, Flags: xfail}, sick: rmap | refc, t: ioctl.ScrubTypeINOBT, to: ioctl.ScrubTypeRMAPBT, want: true},
 		{name: "but the bnobt does", scrub: verdict.Scrub{Ran: true, Flags: xfail}, sick: bno | refc, t: ioctl.ScrubTypeINOBT, to: ioctl.ScrubTypeBNOBT},
-		{name: "free space without a root", scrub: verdict.Scrub{Ran: true, Flags: xfail}, sick: ioctl.AGHealthAGF | cnt, t: ioctl.ScrubTypeRMAPBT, to: ioctl.ScrubTypeAGF, want: true},
-		{name: "free space without a root, and inodes", scrub: verdict.Scrub{Ran: true, Flags: xfail}, sick: cnt | ino, t: ioctl.ScrubTypeRMAPBT, to: ioctl.ScrubTypeAGF},
 		{name: "headers do not count", scrub: verdict.Scrub{Ran: true, Flags: xfail}, sick: rmap | ioctl.AGHealthAGF, t: ioctl.ScrubTypeBNOBT, to: ioctl.ScrubTypeRMAPBT, want: true},
 		{name: "the target's own check", scrub: verdict.Scrub{Ran: true, Flags: xfail}, sick: rmap, t: ioctl.ScrubTypeRMAPBT, to: ioctl.ScrubTypeRMAPBT},
 

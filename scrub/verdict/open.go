@@ -94,11 +94,6 @@ func (ag *AG) excusedBy(target ioctl.ScrubType, ino uint64) bool {
 	if !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
 		return false
 	}
-	if target == ioctl.ScrubTypeINODE {
-		// It reads the forks. That these are in the rmapbt was compared; what else
-		// disagrees there is none of its business.
-		return ag.RmapReadable
-	}
 	visible := false
 	for i := range ag.Open {
 		visible = visible || ag.Open[i].Visible && !ag.Open[i].concerns(target, ino)
@@ -108,7 +103,7 @@ func (ag *AG) excusedBy(target ioctl.ScrubType, ino uint64) bool {
 	}
 	var vouch []ioctl.ScrubType
 	switch target {
-	case ioctl.ScrubTypeBMBTD, ioctl.ScrubTypeBMBTA:
+	case ioctl.ScrubTypeBMBTD, ioctl.ScrubTypeBMBTA, ioctl.ScrubTypeINODE:
 		return true
 	case ioctl.ScrubTypeAGF:
 		vouch = []ioctl.ScrubType{ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeAGFL}

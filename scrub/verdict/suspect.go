@@ -46,8 +46,7 @@ func Suspects(trials []Trial) []ioctl.ScrubType {
 // blocks that its rmapbt gives to the AG's own btrees and that are in none. It
 // is at fault where it names blocks that somebody else owns (crossed), by their
 // own claim and the rmapbt; and the blocks that come into it instead are its own
-// if every other kind of owner has as many blocks as the kernel counts, or the
-// AGF counts as many of them as the rmapbt has.
+// if the rmapbt has as many as the AGF counts.
 func MayRebuildAGFL(ag *AG, crossed []string) []Blocker {
 	var b []Blocker
 	if !ag.RmapReadable {
@@ -62,33 +61,16 @@ func MayRebuildAGFL(ag *AG, crossed []string) []Blocker {
 	if s := ag.Scrubs[ioctl.ScrubTypeRMAPBT]; !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
 		b = block(b, "proven", "the rmapbt is not sound in itself")
 	}
-	if !ag.AGBlocksCounted || !ag.rootsSound() {
-		b = append(b, ag.othersAgree()...)
+	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) || !ag.rootsSound() {
+		b = block(b, "vote", "the btrees whose blocks are to be left out are not all sound")
+	}
+	if !ag.AGBlocksCounted {
+		b = block(b, "vote", "the blocks that the rmapbt has for the AG's own btrees are not known to be as many as the AGF counts")
 	}
 	if len(crossed) == 0 {
 		b = block(b, "vote", "no block of the AGFL is known to be somebody else's")
 	}
 	return b
-}
-
-// othersAgree lists which metadata of ag, the AGFL apart, is not known to have
-// as many blocks as the rmapbt gives it. Not even a comparison may be missing: it is
-// what counts the blocks.
-func (ag *AG) othersAgree() []Blocker {
-	var b []Blocker
-	for _, t := range []ioctl.ScrubType{
-		ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGI, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT,
-		ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT,
-	} {
-		const not = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt | ioctl.ScrubXFail | ioctl.ScrubIncomplete
-		if s := ag.Scrubs[t]; !s.Ran || s.Flags.Any(not) {
-			b = block(b, "vote", t.String()+" is not known to agree with the rmapbt")
-		}
-	}
-	if !ag.SpaceCompared {
-		b = block(b, "vote", "bnobt and rmapbt were not compared")
-	}
-	return block(b, "vote", ag.SpaceDisputes...)
 }
 
 // BlameRmapbtForChunks is row 10 turned against the rmapbt: it and the inode

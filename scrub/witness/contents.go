@@ -21,6 +21,8 @@ type Self struct {
 	// Own is how many blocks the AGF counts for bnobt, cntbt and rmapbt, whose roots
 	// its counter leaves out, and for the AGFL.
 	Own uint64
+	// FreeBlocks and Longest are the AGF's word about the free space.
+	FreeBlocks, Longest uint32
 }
 
 // Kind is what a block says it is, "" for anything that may be data.
@@ -45,8 +47,9 @@ var (
 //
 // Source: fs/xfs/libxfs/xfs_format.h (struct xfs_agf, struct xfs_agfl).
 const (
-	agfSeqno, agfFirst, agfCount, agfBtreeBlocks, agfUUID = 8, 40, 48, 60, 64
-	agflSeqno, agflUUID, agflHeader                       = 4, 8, 36
+	agfSeqno, agfFirst, agfCount                 = 8, 40, 48
+	agfFree, agfLongest, agfBtreeBlocks, agfUUID = 52, 56, 60, 64
+	agflSeqno, agflUUID, agflHeader              = 4, 8, 36
 )
 
 // agRoots is how many btrees share the AGF's counter.
@@ -68,6 +71,7 @@ func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 	if first >= slots || count > slots {
 		return nil, false
 	}
+	s.FreeBlocks, s.Longest = be.Uint32(agf[agfFree:]), be.Uint32(agf[agfLongest:])
 	s.Own = uint64(be.Uint32(agf[agfBtreeBlocks:])) + agRoots + uint64(count)
 	for i := range count {
 		at := agflHeader + 4*int((first+i)%slots)

@@ -33,7 +33,7 @@ var labCases = []string{
 	"single-1-3", "single-1-4", "single-1-5", "single-1-6", "single-1-7", "single-1-8", "single-1-9", "single-1-10",
 	"double-1-3", "double-1-5", "lost-1-2", "lost-1-3", "lost-1-4", "clean-1-1",
 	// Two faults in one AG: each repair needs less than all the rest to be clean.
-	"double-5-3", "double-5-4", "double-5-12", "double-5-19", "double-5-41", "double-5-51",
+	"double-5-3", "double-5-12", "double-5-19", "double-5-41", "double-5-58",
 	// A directory that opens by no handle; an inode that is free and in the inobt; an old
 	// inode with a fork that cannot be read.
 	"double-1-1", "lost-9-38", "lost-9-58",
