@@ -169,8 +169,8 @@ func TestMayRebuildAGFL(t *testing.T) {
 		}, nil},
 		{"nobody has counted", func(_ *verdict.FS, ag *verdict.AG) { ag.AGBlocksCounted = false }, []string{"vote"}},
 		{"anything is unsettled", func(_ *verdict.FS, ag *verdict.AG) { ag.Unsettled = []string{"x"} }, []string{"proven"}},
-		{"the rmapbt is corrupt", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeRMAPBT, corrupt) }, []string{"proven"}},
-		{"no verdict on the rmapbt", func(_ *verdict.FS, ag *verdict.AG) { delete(ag.Scrubs, ioctl.ScrubTypeRMAPBT) }, []string{"proven"}},
+		{"the rmapbt is corrupt", func(_ *verdict.FS, ag *verdict.AG) { says(ag, ioctl.ScrubTypeRMAPBT, corrupt) }, []string{"proven", "vote"}},
+		{"no verdict on the rmapbt", func(_ *verdict.FS, ag *verdict.AG) { delete(ag.Scrubs, ioctl.ScrubTypeRMAPBT) }, []string{"proven", "vote"}},
 	}
 	// Whose blocks are left out has to be walked.
 	for _, typ := range []ioctl.ScrubType{ioctl.ScrubTypeAGF, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeREFCNTBT} {
