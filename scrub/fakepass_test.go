@@ -31,3 +31,17 @@ func withPass(t *testing.T, model *ioctltest.Model, o Options, set func(*ioctlte
 		look(t, p)
 	})
 }
+
+// fakeRun makes a whole run over a model of a filesystem, in no time.
+func fakeRun(t *testing.T, model *ioctltest.Model, o Options) (sum *Summary, calls []ioctltest.Call) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		fs, k := ioctltest.NewWithModel(t, model)
+		o.NoLive, o.StateDir = true, t.TempDir()
+		var err error
+		sum, err = Run(t.Context(), fs, o)
+		require.NoError(t, err)
+		calls = k.Calls()
+	})
+	return sum, calls
+}

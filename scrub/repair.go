@@ -256,7 +256,7 @@ func (r *run) inodesUnlisted() string {
 }
 
 // recount repairs a sum. Link counts are only as good as the directories and
-// inodes that they are counted from.
+// inodes that they are counted from, and setting them right changes names.
 func (r *run) recount(ctx context.Context, res kernel.Result) error {
 	f := &Finding{
 		ID: "sum-" + res.Type.String(), AtFault: res.Type.String(), Severity: Corruption, Outcome: Repairable,
@@ -274,6 +274,13 @@ func (r *run) recount(ctx context.Context, res kernel.Result) error {
 		f.Reason = "this run was not allowed to repair anything"
 	case res.Type == ioctl.ScrubTypeNLINKS && r.left():
 		f.Outcome, f.Reason = Held, "what is counted is itself in question in another finding"
+	case verdict.LossOf(res.Type) != verdict.LossNone && !r.opts.AcceptLoss:
+		f.Outcome = Held
+		f.Reason = "its repair makes a directory lost+found, and moves there or frees what no directory names"
+		f.WaysOut = append([]WayOut{{
+			Trust: "kernel", Effect: "let the kernel count anew, with lost+found for what it finds in no directory",
+			Command: "scrubd run --now --accept-loss " + r.fs.Path(),
+		}}, offline()...)
 	default:
 		err := r.repairStep(ctx, f.ID, step{obj: res.Object}, f)
 		var unwritten *StateError

@@ -61,7 +61,7 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.ignoreAutofsck, "ignore-autofsck", false,
 		"go beyond what the filesystem's autofsck property allows")
 	flags.BoolVar(&o.acceptLoss, "accept-loss", false,
-		"allow repairs that salvage: names, attributes or a link target can get lost")
+		"allow repairs that salvage: names, attributes or a link target can get lost, and files move to lost+found")
 	flags.StringSliceVar(&o.require, "require", nil,
 		"do not start without these `PARTS` of the check: "+strings.Join(requirable, ","))
 	flags.IntVar(&o.workers, "workers", 0, "run `N` workers in parallel (0: one a CPU)")

@@ -9,7 +9,10 @@ type Loss int
 const (
 	// LossNone: recounts, and rebuilds from a source that is proven.
 	LossNone Loss = iota
-	// LossSalvage: the repair salvages, zaps or rewrites; only on request. The
+	// LossSalvage: the repair salvages, zaps or rewrites; only on request. That of
+	// link counts makes a directory lost+found, be there a use for it or not; moves
+	// there what no directory names; and frees that where it cannot (Linux 7.2,
+	// fs/xfs/scrub/nlinks_repair.c). The
 	// rmapbt, whose rebuild frees what no fork claims, and the inode core, whose
 	// repair rewrites a witness, have clauses of their own besides.
 	LossSalvage
@@ -23,10 +26,10 @@ func LossOf(t ioctl.ScrubType) Loss {
 	case ioctl.ScrubTypeSB, ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeAGI,
 		ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT,
 		ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeBMBTD, ioctl.ScrubTypeBMBTA,
-		ioctl.ScrubTypeFSCOUNTERS, ioctl.ScrubTypeQUOTACHECK, ioctl.ScrubTypeNLINKS:
+		ioctl.ScrubTypeFSCOUNTERS, ioctl.ScrubTypeQUOTACHECK:
 		return LossNone
 	case ioctl.ScrubTypeDIR, ioctl.ScrubTypeXATTR, ioctl.ScrubTypeSYMLINK, ioctl.ScrubTypePARENT,
-		ioctl.ScrubTypeDIRTREE, ioctl.ScrubTypeINODE, ioctl.ScrubTypeRMAPBT:
+		ioctl.ScrubTypeDIRTREE, ioctl.ScrubTypeNLINKS, ioctl.ScrubTypeINODE, ioctl.ScrubTypeRMAPBT:
 		return LossSalvage
 	default:
 		return LossUnknown

@@ -59,7 +59,7 @@ func TestLossOf(t *testing.T) {
 		ioctl.ScrubTypePQUOTA:     verdict.LossUnknown,
 		ioctl.ScrubTypeFSCOUNTERS: verdict.LossNone,
 		ioctl.ScrubTypeQUOTACHECK: verdict.LossNone,
-		ioctl.ScrubTypeNLINKS:     verdict.LossNone,
+		ioctl.ScrubTypeNLINKS:     verdict.LossSalvage,
 		ioctl.ScrubTypeHEALTHY:    verdict.LossUnknown,
 		ioctl.ScrubTypeDIRTREE:    verdict.LossSalvage,
 		ioctl.ScrubTypeMETAPATH:   verdict.LossUnknown,
