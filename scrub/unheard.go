@@ -60,43 +60,105 @@ func (p *pass) unheardOwners(ctx context.Context, g *group) ([]string, error) {
 	return out, nil
 }
 
-// deniedOf counts the blocks of ino's records in g that the bnobt has free, or
-// that somebody else claims.
+// deniedOf counts the blocks of ino's records in g that the bnobt was confirmed to
+// have free, or that somebody else claims beyond doubt.
 func (p *pass) deniedOf(ctx context.Context, g *group, ino uint64) (uint64, error) {
-	tree, err := p.trees.Rmaps(ctx, g.agno)
+	var free []verdict.Range
+	for _, s := range g.space {
+		if s.Status == confirm.Confirmed && s.Conflict == confirm.OwnedFree {
+			free = append(free, s.Parts...)
+		}
+	}
+	var own []verdict.Range
+	_, err := p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
+		if r.Owner == ino {
+			own = append(own, verdict.Range{Start: r.StartBlock, Count: r.BlockCount})
+		}
+		return nil
+	})
 	if err != nil {
 		return 0, err
 	}
 	var denied uint64
-	_, err = p.eachRecord(ctx, g, func(r *shadow.Rmap) error {
-		if r.Owner != ino {
-			return nil
+	for _, r := range own {
+		others, err := p.surelyClaimed(ctx, g, confirm.Window{AGNo: g.agno, Start: r.Start, Count: r.Count})
+		if err != nil {
+			return 0, err
 		}
-		var others []verdict.Range
-		for c, err := range tree.Overlaps(uint64(r.StartBlock), r.End()) {
-			if err != nil {
-				return err
-			}
-			others = append(others, verdict.Range{Start: c.StartBlock, Count: c.BlockCount})
-		}
-		if p.r.bnobt != nil {
-			free, err := witness.FreeWindow(p.r.fs, p.r.bnobt, g.agno, ioctl.AGBlock(r.StartBlock), ioctl.AGBlock(r.BlockCount), p.freeBuf, nil)
-			if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
-				return err
-			}
-			for _, f := range free {
-				others = append(others, verdict.Range{Start: f.Start, Count: f.Count})
-			}
-		}
+		others = append(others, free...)
 		slices.SortFunc(others, func(a, b verdict.Range) int { return cmp.Compare(a.Start, b.Start) })
-		left := uint64(0)
-		for _, own := range confirm.Subtract([]verdict.Range{{Start: r.StartBlock, Count: r.BlockCount}}, others) {
-			left += uint64(own.Count)
+		denied += uint64(r.Count)
+		for _, left := range confirm.Subtract([]verdict.Range{r}, others) {
+			denied -= uint64(left.Count)
 		}
-		denied += uint64(r.BlockCount) - left
+	}
+	return denied, nil
+}
+
+// surelyClaimed returns blocks of w, in no order, that forks claim beyond doubt:
+// asked again now, and confirmed against the rmapbt or borne out by it. What the
+// walk read of a fork is old, and the block may be another's since.
+func (p *pass) surelyClaimed(ctx context.Context, g *group, w confirm.Window) ([]verdict.Range, error) {
+	tree, err := p.trees.Rmaps(ctx, g.agno)
+	if err != nil {
+		return nil, err
+	}
+	var claims []shadow.Rmap
+	var out []verdict.Range
+	for c, err := range tree.Overlaps(uint64(w.Start), uint64(w.Start)+uint64(w.Count)) {
+		if err != nil {
+			return nil, err
+		}
+		if c.IsInode() {
+			claims = append(claims, c)
+		} else { // of the geometry
+			out = append(out, verdict.Range{Start: c.StartBlock, Count: c.BlockCount})
+		}
+	}
+	if len(claims) == 0 {
+		return out, nil
+	}
+	var sure []shadow.Rmap
+	for _, c := range g.candidates {
+		if c.Status != confirm.Confirmed {
+			continue
+		}
+		for i := range c.Diffs {
+			if c.Diffs[i].HasClaim {
+				sure = append(sure, c.Diffs[i].Claim)
+			}
+		}
+	}
+	recs, err := witness.RmapWindow(p.r.fs, g.agno, ioctl.AGBlock(w.Start), ioctl.AGBlock(w.Count), p.fsmapBuf, nil)
+	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+		return nil, err
+	}
+	for i := range recs {
+		sure = append(sure, recs[i].Rmap)
+	}
+	for i := range claims {
+		still, err := p.settler.StillClaims(w, claims[i])
+		if err != nil {
+			return nil, err
+		}
+		for j := range still {
+			for k := range sure {
+				out = append(out, sameMapping(&still[j], &sure[k])...)
+			}
+		}
+	}
+	return out, nil
+}
+
+// sameMapping returns the blocks that two mappings say the same of, none if there
+// are none.
+func sameMapping(a, b *shadow.Rmap) []verdict.Range {
+	lo, hi := max(a.StartBlock, b.StartBlock), min(a.End(), b.End())
+	if a.Owner != b.Owner || a.Flags() != b.Flags() || uint64(lo) >= hi ||
+		a.FileOffset()+uint64(lo-a.StartBlock) != b.FileOffset()+uint64(lo-b.StartBlock) {
 		return nil
-	})
-	return denied, err
+	}
+	return []verdict.Range{{Start: lo, Count: uint32(hi - uint64(lo))}}
 }
 
 // privateTypes are scrubs of files that belong to the filesystem itself. BULKSTAT
