@@ -178,7 +178,7 @@ func freezeEnds(t *testing.T, fs *lab.LoopFS, all bool) {
 		said  string // "" where it is killed
 		lab   bool
 	}{
-		{"nothing", "1s", "", func(*testing.T, *hung) {}, "over <nil>", true},
+		{"nothing", "2s", "", func(*testing.T, *hung) {}, "over <nil>", true},
 		{"scrubd looks for ever", "300ms", "x", func(*testing.T, *hung) { time.Sleep(400 * time.Millisecond) }, "", false},
 		{"the longest", "2s", "x", func(*testing.T, *hung) { time.Sleep(2 * time.Second) }, "", false},
 		{"scrubd is killed", "2s", "x", func(t *testing.T, h *hung) { kill(t, h.cmd.Process.Pid, syscall.SIGKILL) }, "", true},
@@ -198,7 +198,7 @@ func freezeEnds(t *testing.T, fs *lab.LoopFS, all bool) {
 			}, "", false,
 		},
 		{
-			"the supervisor is asked how far it is", "300ms", "", func(t *testing.T, h *hung) { kill(t, h.supervisor, syscall.SIGUSR1) },
+			"the supervisor is asked how far it is", "2s", "", func(t *testing.T, h *hung) { kill(t, h.supervisor, syscall.SIGUSR1) },
 			"over <nil>", false,
 		},
 		{
