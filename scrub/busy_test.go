@@ -81,7 +81,7 @@ func TestLabBusyHealthy(t *testing.T) {
 		r.mount()
 		scrubWhileBusy(t, r.fs, busyFor)
 		assert.Empty(t, r.offline())
-	}, lab.WithMem(2048), lab.WithTimeout(busyFor+90*time.Second))
+	}, lab.WithMem(2048), lab.WithTimeout(busyFor+210*time.Second))
 }
 
 // TestLabBusyDamaged damages one record of a file that nobody writes to, below
@@ -112,5 +112,5 @@ func TestLabBusyDamaged(t *testing.T) {
 		assert.Empty(t, again.Findings)
 		assert.Empty(t, r.harmedCold(before))
 		assert.Empty(t, r.offline())
-	}, lab.WithMem(2048), lab.WithTimeout(120*time.Second))
+	}, lab.WithMem(2048), lab.WithTimeout(240*time.Second))
 }

@@ -252,7 +252,30 @@ func (in *injector) rmapBMBT() error {
 	// A bmbt record has no offset and is not unwritten: others the kernel
 	// refuses, which is FaultRmapInvalid.
 	victims, err := in.rmaps(func(r RmapRec) bool { return r.IsInode() && !r.Unwritten && r.Offset == 0 })
-	return in.flipRmap(victims, err, func(r *RmapRec) { r.BMBTBlock = !r.BMBTBlock })
+	return in.changeRmap(victims, err, func(v victim[RmapRec]) (RmapRec, error) {
+		// What others share is contested then, which is another matter.
+		if shared, err := overlapped(v); err != nil || shared {
+			return v.Rec, orSkip(err)
+		}
+		to := v.Rec
+		to.BMBTBlock = !to.BMBTBlock
+		return to, nil
+	})
+}
+
+// overlapped tells whether another record has a block of the victim.
+func overlapped(v victim[RmapRec]) (bool, error) {
+	for e, err := range v.tree.All() {
+		switch {
+		case err != nil:
+			return false, err
+		case e.Rec.StartBlock >= v.Rec.End():
+			return false, nil
+		case e.Rec.End() > v.Rec.StartBlock && e.Rec != v.Rec:
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (in *injector) flipRmap(victims []victim[RmapRec], err error, flip func(*RmapRec)) error {

@@ -501,7 +501,7 @@ func TestThrottle(t *testing.T) {
 	}
 	require.Len(t, rests, 3)
 	assert.Zero(t, rests[0])
-	assert.Greater(t, rests[2], check/2)
+	assert.Greater(t, rests[2], check/4, "what it takes besides is measured too")
 	assert.LessOrEqual(t, rests[2], 5*time.Millisecond)
 	assert.Positive(t, pace.Throttled())
 

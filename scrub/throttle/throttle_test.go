@@ -31,7 +31,7 @@ func work(t *testing.T, pace *Throttle, workers, pieces int, piece time.Duration
 		wg.Go(func() {
 			turn := pace.Turn()
 			for range pieces {
-				if !assert.NoError(t, turn.Begin(t.Context())) {
+				if err := turn.Begin(t.Context()); !assert.NoError(t, err) {
 					return
 				}
 				mu.Lock()
@@ -161,7 +161,7 @@ func TestContextEndsRests(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			turn := pace.Turn()
-			if !assert.NoError(t, turn.Begin(ctx)) {
+			if err := turn.Begin(ctx); !assert.NoError(t, err) {
 				return
 			}
 			time.Sleep(10 * time.Second)
