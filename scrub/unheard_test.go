@@ -1,6 +1,7 @@
 package scrub
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 
@@ -25,7 +26,7 @@ func TestDeniedOf(t *testing.T) {
 	free := func(m *ioctltest.Model) {
 		m.Free = append(m.Free, ioctltest.Range{AGNo: 0, AGBno: 600, Length: 2})
 		slices.SortFunc(m.Free, func(a, b ioctltest.Range) int {
-			return int(a.AGNo)<<32 + int(a.AGBno) - int(b.AGNo)<<32 - int(b.AGBno)
+			return cmp.Or(cmp.Compare(a.AGNo, b.AGNo), cmp.Compare(a.AGBno, b.AGBno))
 		})
 	}
 	for _, c := range []struct {

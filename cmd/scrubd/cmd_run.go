@@ -277,7 +277,7 @@ func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, ou
 		defer f.close()
 		so.Freeze = f.frozen
 	}
-	go watchMount(ctx, t.MountID, func() { cancel(&unmountedError{Path: t.Path}) })
+	go o.mounts.watch(ctx, t.MountID, func() { cancel(&unmountedError{Path: t.Path}) })
 	return s.run(ctx, signals.hurry, fs, so, o.engine)
 }
 

@@ -203,7 +203,7 @@ func TestWatchMountSeesALazyUnmount(t *testing.T) {
 	defer func() { _ = held.Close() }()
 
 	gone := make(chan struct{})
-	go watchMount(t.Context(), target.MountID, func() { close(gone) })
+	go systemMounts().watch(t.Context(), target.MountID, func() { close(gone) })
 	select {
 	case <-gone:
 		t.Fatal("it is still mounted")

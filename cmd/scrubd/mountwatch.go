@@ -13,12 +13,12 @@ import (
 // mount table itself wakes the watch at once.
 const mountPoll = 500 * time.Millisecond
 
-// watchMount calls gone once the mount with this id has left the mount table:
+// watch calls gone once the mount with this id has left the mount table:
 // a lazy unmount, which an open descriptor survives and so does not notice. It
 // returns when the context ends.
 //
 // Source: man 5 proc_pid_mountinfo (POLLPRI and POLLERR on a change).
-func watchMount(ctx context.Context, id int, gone func()) {
+func (t mountTable) watch(ctx context.Context, id int, gone func()) {
 	// Not an os.File: the Go runtime would poll it too, and whoever polls first
 	// is the only one to be told of a change.
 	fd, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -35,7 +35,7 @@ func watchMount(ctx context.Context, id int, gone func()) {
 			}
 			continue
 		}
-		mounts, err := mountinfo.GetMounts(nil)
+		mounts, err := t.mounts()
 		if err != nil {
 			return
 		}

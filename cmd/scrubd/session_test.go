@@ -228,11 +228,11 @@ func TestInterrupts(t *testing.T) {
 	<-w.hurry
 }
 
-func TestWatchMountEndsWithItsContext(t *testing.T) {
+func TestWatchEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
-		watchMount(ctx, -1, func() {}) // nothing has this id, but nothing changes either
+		systemMounts().watch(ctx, -1, func() {}) // nothing has this id, but nothing changes either
 		close(done)
 	}()
 	cancel()

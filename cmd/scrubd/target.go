@@ -37,7 +37,7 @@ type place struct {
 	Major, Minor int
 }
 
-// mountTable is what the lookup of a target reads of the system.
+// mountTable is what a target is looked up and watched in.
 type mountTable struct {
 	locate func(path string) (place, error)
 	mounts func() ([]*mountinfo.Info, error)

@@ -22,7 +22,7 @@ const (
 	// envScrubd is the program, built outside of the lab.
 	envScrubd = "SCRUBD_SOAK_SCRUBD"
 	// endTime is for making filesystems, the last run of scrubd, and checking.
-	endTime = 4 * time.Minute
+	endTime = 10 * time.Minute
 )
 
 // Healthy filesystems of the four most telling geometries under writers of
