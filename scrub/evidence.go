@@ -68,7 +68,7 @@ const maxRawBlocks = 64 << 10
 // the state directory and syncs it; it returns where. A repair does not run
 // without it.
 func (r *run) saveEvidence(ctx context.Context, p *pass, due []*finding) (saved map[string]string, err error) {
-	if _, err := r.intentLog(due); err != nil {
+	if _, err := r.intentLog(); err != nil {
 		return nil, err
 	}
 	saved = make(map[string]string)

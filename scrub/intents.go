@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/kernel"
 	"github.com/scrubd/scrubd/scrub/state"
 )
@@ -79,18 +77,17 @@ func (r *run) explainInterrupted() {
 	if r.mode == ModeCheck || r.mayChangeNothing() {
 		return // it changes nothing; the next run that may repair closes them
 	}
-	if _, err := r.intentLog(nil); err != nil {
+	if _, err := r.intentLog(); err != nil {
 		r.log.WithError(err).Warn("close the intents of interrupted repairs")
 		return
 	}
 	r.closeIntents()
 }
 
-// intentLog opens the log of intents and the directory for evidence, once. due
-// are the findings that are about to be repaired.
+// intentLog opens the log of intents and the directory for evidence, once.
 //
 // Errors: [*StateError].
-func (r *run) intentLog(due []*finding) (*state.IntentLog, error) {
+func (r *run) intentLog() (*state.IntentLog, error) {
 	if r.intents != nil {
 		return r.intents, nil
 	}
@@ -98,19 +95,23 @@ func (r *run) intentLog(due []*finding) (*state.IntentLog, error) {
 	if err != nil {
 		return nil, &StateError{err}
 	}
-	log, err := dir.Intents(func(ino ioctl.Ino) bool {
-		return slices.ContainsFunc(due, func(f *finding) bool {
-			return slices.ContainsFunc(f.Files, func(file File) bool { return file.Ino == ino })
-		})
-	})
+	log, err := dir.Intents(r.ownLog)
 	if err != nil {
 		return nil, &StateError{errors.Join(err, dir.Close())}
 	}
 	if !log.Durable() {
-		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("%s lies on this filesystem and was not prepared while it was well: after a power loss nobody will know what was being repaired", dir.Moved()))
+		r.noteNotDurable(dir)
 	}
 	r.stateDir, r.intents = dir, log
 	return log, nil
+}
+
+func (r *run) noteNotDurable(dir *state.Dir) {
+	why := "was not prepared while it was well"
+	if r.logDoubt != "" {
+		why = "has a log of intents that is itself in question (" + r.logDoubt + ")"
+	}
+	r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("%s lies on this filesystem and %s: after a power loss nobody will know what was being repaired", dir.Moved(), why))
 }
 
 // closeIntents writes down that a pass has proven all repairs so far.
@@ -141,7 +142,7 @@ func (r *run) callRepair(ctx context.Context, id string, s step, f *Finding) (ke
 		err := &kernel.RepairError{Object: s.obj, Forced: s.forced, Outcome: kernel.Unsupported, Err: errors.New(why)}
 		return kernel.Result{Object: s.obj, Outcome: kernel.Unsupported, Err: err}, err
 	}
-	log, err := r.intentLog(nil)
+	log, err := r.intentLog()
 	if err != nil {
 		return kernel.Result{Object: s.obj}, err
 	}

@@ -77,7 +77,7 @@ func (r *run) repair(ctx context.Context, due []*finding, saved map[string]strin
 
 // repairStep makes one repair call. Only what ends the run is an error.
 func (r *run) repairStep(ctx context.Context, id string, s step, f *Finding) error {
-	if _, err := r.intentLog(nil); err != nil {
+	if _, err := r.intentLog(); err != nil {
 		return err
 	}
 	ev := RepairEvent{

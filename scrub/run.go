@@ -16,7 +16,6 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/kernel"
-	"github.com/scrubd/scrubd/scrub/paths"
 	"github.com/scrubd/scrubd/scrub/state"
 	"github.com/scrubd/scrubd/xfile"
 )
@@ -76,6 +75,8 @@ type run struct {
 	stateDir *state.Dir       // with intents, once there is something to repair
 	intents  *state.IntentLog // nil before
 	stateErr error            // why nothing more is repaired
+	ownLog   *state.OwnLog    // the log on this filesystem, if the last pass vouches for it
+	logDoubt string           // why it does not
 	choice   choice           // of Options.Choice
 	repeated int              // passes made again because somebody else repaired something
 
@@ -258,6 +259,9 @@ func (r *run) step(ctx context.Context, p *pass, before **forks) (done bool, err
 	(*before).close()
 	*before = nil
 	r.record(p)
+	if err := r.judgeOwnLog(ctx, p); err != nil {
+		return false, err
+	}
 	r.closeIntents() // this pass was the proof
 	if r.opts.Choice != nil {
 		return r.stepChoice(ctx, p, before)
@@ -364,54 +368,4 @@ func (r *run) due(p *pass) []*finding {
 		due = append(due, f)
 	}
 	return due
-}
-
-// name looks up the paths of the inodes in the findings, once, and only when
-// there are any.
-func (r *run) name(ctx context.Context) error {
-	inos := make(map[ioctl.Ino]ioctl.Gen)
-	for _, id := range r.order {
-		files := r.known[id].Files
-		for i := range files {
-			if files[i].Gen == 0 {
-				files[i].Gen = r.genOf(files[i].Ino)
-			}
-			inos[files[i].Ino] = files[i].Gen
-		}
-	}
-	if len(inos) == 0 {
-		return nil
-	}
-	found, err := paths.Resolve(ctx, r.fs, inos)
-	if err != nil {
-		r.log.WithError(err).Warn("look up paths")
-		if ctx.Err() != nil {
-			return err
-		}
-	}
-	for _, id := range r.order {
-		files := r.known[id].Files
-		for i := range files {
-			if names := found[files[i].Ino]; len(names) > 0 {
-				files[i].Path = names[0]
-			}
-		}
-		r.publish(r.known[id])
-	}
-	return nil
-}
-
-// genOf is the generation of an inode that was only met as an owner, 0 when it
-// is not in use.
-func (r *run) genOf(ino ioctl.Ino) ioctl.Gen {
-	buf := ioctl.NewBulkstatBuffer(1)
-	n, err := r.fs.Bulkstat(&ioctl.BulkRequest{Ino: ino, Limit: 1}, buf)
-	if err != nil || n == 0 || buf.Records()[0].Ino != ino {
-		return 0
-	}
-	return buf.Records()[0].Gen
-}
-
-func uuidString(u [16]byte) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,8 +18,6 @@ import (
 	"github.com/scrubd/scrubd/internal/lab"
 	"github.com/scrubd/scrubd/ioctl"
 )
-
-func nobody(ioctl.Ino) bool { return false }
 
 func anIntent(what string) *Intent {
 	return &Intent{
@@ -32,7 +31,7 @@ func newLog(t *testing.T, base string) *IntentLog {
 	d, err := Open(base, fakeFS(t))
 	require.NoError(t, err)
 	defer d.Close()
-	l, err := d.Intents(nobody)
+	l, err := d.Intents(nil)
 	require.NoError(t, err)
 	return l
 }
@@ -208,12 +207,12 @@ func TestFullStateDirectoryIsAnError(t *testing.T) {
 	d, err := Open(base, fakeFS(t))
 	require.NoError(t, err)
 	defer d.Close()
-	_, err = d.Intents(nobody)
+	_, err = d.Intents(nil)
 	require.ErrorIs(t, err, unix.ENOSPC)
 	_, err = os.Stat(filepath.Join(d.Path(), IntentsFile))
 	require.ErrorIs(t, err, os.ErrNotExist, "half a log is none")
 	require.NoError(t, unix.Mount("none", base, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=64k"))
-	_, err = d.Intents(nobody)
+	_, err = d.Intents(nil)
 	require.ErrorIs(t, err, unix.EROFS)
 }
 
@@ -226,25 +225,37 @@ func TestLogOnTheFilesystemUnderRepair(t *testing.T) {
 	require.NoError(t, err)
 	defer fs.Close()
 	p := places{loop.Path("var", "lib", "scrubd"), t.TempDir()}
-	open := func(disputed func(ioctl.Ino) bool) *IntentLog {
+	find := func() *OwnLog {
+		t.Helper()
+		own, err := p.findOwnLog("", fs)
+		require.NoError(t, err)
+		return own
+	}
+	open := func(own *OwnLog) *IntentLog {
 		t.Helper()
 		d, err := p.open("", fs)
 		require.NoError(t, err)
 		defer d.Close()
-		l, err := d.Intents(disputed)
+		l, err := d.Intents(own)
 		require.NoError(t, err)
 		return l
 	}
-	l := open(nobody)
+	assert.Nil(t, find())
+	l := open(nil)
 	assert.False(t, l.Durable(), "nothing is created on a filesystem that is to be repaired")
 	require.NoError(t, l.Close())
 	assert.NoDirExists(t, p.standard)
 
 	require.NoError(t, p.prepareOwn("", fs))
-	l = open(nobody)
+	found := find()
+	require.NotNil(t, found)
+	l = open(found)
 	require.Len(t, l.paths, 2)
 	assert.True(t, l.Durable())
 	own := l.paths[1]
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(own, &st))
+	assert.EqualValues(t, st.Ino, found.Ino)
 	blocks := bmapOf(t, fs, own)
 	o, err := l.Begin(anIntent("rebuild rmapbt of AG 0"))
 	require.NoError(t, err)
@@ -260,9 +271,33 @@ func TestLogOnTheFilesystemUnderRepair(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, got.Intents, 1)
 
-	l = open(func(ioctl.Ino) bool { return true })
-	assert.False(t, l.Durable(), "a log that is itself in dispute is not written")
+	before, err := os.ReadFile(own)
+	require.NoError(t, err)
+	moved := *found
+	moved.Extents = slices.Clone(found.Extents)
+	moved.Extents[0].Block += 8
+	for name, of := range map[string]*OwnLog{"nobody vouches for it": nil, "it is not what was vouched for": &moved} {
+		l = open(of)
+		assert.False(t, l.Durable(), name)
+		_, err = l.Begin(anIntent("rebuild rmapbt of AG 1"))
+		require.NoError(t, err)
+		require.NoError(t, l.Close())
+	}
+	after, err := os.ReadFile(own)
+	require.NoError(t, err)
+	assert.Equal(t, before, after, "a log that is itself in question is not written")
+
+	l = open(found)
+	assert.True(t, l.Durable())
+	require.NoError(t, l.LeaveOwn())
+	assert.False(t, l.Durable())
+	require.NoError(t, l.LeaveOwn(), "once is enough")
+	_, err = l.Begin(anIntent("rebuild rmapbt of AG 1"))
+	require.NoError(t, err)
 	require.NoError(t, l.Close())
+	after, err = os.ReadFile(own)
+	require.NoError(t, err)
+	assert.Equal(t, before, after, "and not once it has come into question")
 
 	// A snapshot shares the blocks: to write would move them.
 	in, err := os.Open(own)
@@ -271,11 +306,12 @@ func TestLogOnTheFilesystemUnderRepair(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, unix.IoctlFileClone(int(out.Fd()), int(in.Fd())))
 	require.NoError(t, errors.Join(in.Close(), out.Close()))
-	l = open(nobody)
+	assert.Nil(t, find())
+	l = open(found)
 	assert.False(t, l.Durable())
 	require.NoError(t, l.Close())
 	require.NoError(t, p.prepareOwn("", fs))
-	l = open(nobody)
+	l = open(find())
 	assert.True(t, l.Durable(), "it got blocks of its own")
 	require.NoError(t, l.Close())
 }

@@ -34,6 +34,7 @@ type IntentLog struct {
 	files   []*os.File // each of them holds every record
 	paths   []string
 	durable bool
+	own     bool // the last of the files is on the filesystem under repair
 	slots   [slotCount]*record
 	torn    []int // slots whose record is torn
 	seq     uint64
@@ -160,11 +161,11 @@ func (l *IntentLog) interrupted() *Interrupted {
 // Intents opens the log of intents of the filesystem, and makes it where it is
 // not there. Where the state directory that was asked for lies on the very
 // filesystem under repair, the log is in d, and in the file there that
-// [PrepareOwn] made, if it is fit for that and its inode is none that disputed
-// knows; [IntentLog.Durable] tells.
+// [PrepareOwn] made, if that is just as own says ([FindOwnLog]); nil keeps it from
+// being used. [IntentLog.Durable] tells.
 //
 // Errors: those of the system calls, such as ENOSPC and EROFS.
-func (d *Dir) Intents(disputed func(ioctl.Ino) bool) (_ *IntentLog, err error) {
+func (d *Dir) Intents(own *OwnLog) (_ *IntentLog, err error) {
 	l := &IntentLog{boot: bootID(), durable: d.moved == ""}
 	defer func() {
 		if err != nil {
@@ -178,22 +179,36 @@ func (d *Dir) Intents(disputed func(ioctl.Ino) bool) (_ *IntentLog, err error) {
 	if err := l.add(path); err != nil {
 		return l, err
 	}
-	if d.moved == "" {
+	if d.moved == "" || own == nil {
 		return l, nil
 	}
-	own := filepath.Join(d.moved, UUID(d.fs), IntentsFile)
-	file, ino, err := openOwn(own, d.fs)
+	path = filepath.Join(d.moved, UUID(d.fs), IntentsFile)
+	file, found, err := openOwn(path, os.O_RDWR, d.fs)
 	if err != nil {
 		return l, nil //nolint:nilerr // it cannot be used, so that /run has to do: Durable tells
 	}
-	if disputed(ino) {
+	if !found.equal(own) {
 		return l, file.Close()
 	}
 	if err := l.load(file); err != nil {
 		return l, errors.Join(err, file.Close())
 	}
-	l.files, l.paths, l.durable = append(l.files, file), append(l.paths, own), true
+	l.files, l.paths, l.durable, l.own = append(l.files, file), append(l.paths, path), true, true
 	return l, nil
+}
+
+// LeaveOwn stops writing to the log on the filesystem under repair, if there is
+// one in use: its blocks have come into question. What is open there stays so.
+func (l *IntentLog) LeaveOwn() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.own {
+		return nil
+	}
+	last := len(l.files) - 1
+	err := l.files[last].Close()
+	l.files, l.paths, l.durable, l.own = l.files[:last], l.paths[:last], false, false
+	return err
 }
 
 func (l *IntentLog) add(path string) error {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -45,7 +46,7 @@ func (p places) prepareOwn(dir string, fs *ioctl.FS) (err error) {
 		return fmt.Errorf("prepare the state directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	file, _, err := openOwn(filepath.Join(path, IntentsFile), fs)
+	file, _, err := openOwn(filepath.Join(path, IntentsFile), os.O_RDONLY, fs)
 	switch {
 	case err == nil:
 		return file.Close()
@@ -63,35 +64,79 @@ func (p places) prepareOwn(dir string, fs *ioctl.FS) (err error) {
 	return nil
 }
 
+// OwnLog is the log of intents on the very filesystem under repair, fit to be
+// overwritten in place. Whether its blocks are its own beyond doubt is for the run
+// to say: to write it where they are not would overwrite what is somebody else's.
+type OwnLog struct {
+	Ino ioctl.Ino
+	// Extents are the mappings of its data fork, without holes, in order.
+	Extents []ioctl.BmapRecord
+}
+
+func (o *OwnLog) equal(other *OwnLog) bool {
+	return other != nil && o.Ino == other.Ino && slices.Equal(o.Extents, other.Extents)
+}
+
+// FindOwnLog returns the log of intents on the filesystem itself; nil where the
+// state directory dir (as in [Open]) lies elsewhere, or there is none that is fit.
+// Nothing is created, and nothing is changed.
+//
+// Errors: those of the system calls.
+func FindOwnLog(dir string, fs *ioctl.FS) (*OwnLog, error) {
+	return places{DefaultDir, RuntimeDir}.findOwnLog(dir, fs)
+}
+
+func (p places) findOwnLog(dir string, fs *ioctl.FS) (*OwnLog, error) {
+	if dir == "" {
+		dir = p.standard
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("look for the log of intents: %w", err)
+	}
+	if own, err := liesOn(dir, fs.Device()); err != nil || !own {
+		return nil, err
+	}
+	file, own, err := openOwn(filepath.Join(dir, UUID(fs), IntentsFile), os.O_RDONLY, fs)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, errNotFlat), errors.Is(err, ErrUnsafe):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look for the log of intents: %w", err)
+	}
+	return own, file.Close()
+}
+
 // openOwn opens the log on the filesystem itself, if it can be overwritten
 // without a new block: every block of it is there, written, and nobody else's.
 //
 // Errors: errNotFlat, [ErrUnsafe], and those of the system calls.
-func openOwn(path string, fsys *ioctl.FS) (*os.File, ioctl.Ino, error) {
-	file, err := openLog(path, os.O_RDWR)
+func openOwn(path string, flags int, fsys *ioctl.FS) (*os.File, *OwnLog, error) {
+	file, err := openLog(path, flags)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	ino, err := flat(file, fsys)
+	own, err := flat(file, fsys)
 	if err != nil {
-		return nil, 0, errors.Join(&fs.PathError{Op: "use", Path: path, Err: err}, file.Close())
+		return nil, nil, errors.Join(&fs.PathError{Op: "use", Path: path, Err: err}, file.Close())
 	}
-	return file, ino, nil
+	return file, own, nil
 }
 
-// flat says which inode a log is that can be overwritten in place.
-func flat(file *os.File, fsys *ioctl.FS) (ioctl.Ino, error) {
+// flat describes a log that can be overwritten in place.
+func flat(file *os.File, fsys *ioctl.FS) (*OwnLog, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if uint64(st.Dev) != fsys.Device() { //nolint:unconvert // uint32 on some architectures
-		return 0, errNotFlat
+		return nil, errNotFlat
 	}
 	buf := ioctl.NewBmapBuffer(16)
 	if err := fsys.Bmap(int(file.Fd()), ioctl.DataFork, buf); err != nil {
-		return 0, err
+		return nil, err
 	}
+	own := &OwnLog{Ino: ioctl.Ino(st.Ino)}
 	const sector = 512
 	at := ioctl.DAddr(0)
 	for _, r := range buf.Records() {
@@ -99,9 +144,10 @@ func flat(file *os.File, fsys *ioctl.FS) (ioctl.Ino, error) {
 			break
 		}
 		at += r.Length
+		own.Extents = append(own.Extents, r)
 	}
 	if st.Size != logSize || at < logSize/sector {
-		return 0, errNotFlat
+		return nil, errNotFlat
 	}
-	return ioctl.Ino(st.Ino), nil
+	return own, nil
 }
