@@ -69,8 +69,9 @@ func (e *ChoiceError) Error() string {
 
 // choice is how far the choice of a run has come.
 type choice struct {
-	agreed *Plan // what the person agreed to
-	done   bool  // the repairs were run
+	agreed *Plan  // what the person agreed to
+	place  string // of the finding
+	done   bool   // the repairs were run
 }
 
 // confirmPatience is how old a pass may be when its verdicts are acted upon. A
@@ -101,12 +102,15 @@ func (r *run) stepChoice(ctx context.Context, p *pass, before **forks) (done boo
 	asked := time.Now()
 	switch {
 	case r.choice.agreed == nil:
+		if err := r.nameFiles(ctx, []*Finding{f.Finding}); err != nil {
+			return true, err
+		}
 		r.emit(&PlanEvent{plan})
 		if err := r.opts.Choice.Confirm(ctx, plan); err != nil {
 			r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("nothing was repaired: %v", err))
 			return true, ctx.Err()
 		}
-		r.choice.agreed = plan
+		r.choice.agreed, r.choice.place = plan, f.place
 	case !samePlan(plan, r.choice.agreed):
 		return true, r.refusal(&ChoiceError{Changed: true, Whys: []string{"what it would do is no longer what was agreed to"}})
 	}
@@ -135,7 +139,8 @@ func (r *run) findChoice(p *pass) (*finding, *WayOut, error) {
 	c := r.opts.Choice
 	var found []*finding
 	for _, f := range p.findings {
-		if f.ID == c.FindingID {
+		// What is left of it after its repair may be less, and have another ID.
+		if f.ID == c.FindingID || r.choice.done && f.place == r.choice.place {
 			found = append(found, f)
 		}
 	}

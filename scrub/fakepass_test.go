@@ -32,7 +32,20 @@ func withPass(t *testing.T, model *ioctltest.Model, o Options, set func(*ioctlte
 	})
 }
 
-// fakeRun makes a whole run over a model of a filesystem, in no time.
+// fakeTry makes a whole run over a model of a filesystem, in no time.
+func fakeTry(t *testing.T, model *ioctltest.Model, o Options) (sum *Summary, err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		fs, _ := ioctltest.NewWithModel(t, model)
+		if o.NoLive = true; o.StateDir == "" {
+			o.StateDir = t.TempDir()
+		}
+		sum, err = Run(t.Context(), fs, o)
+	})
+	return sum, err
+}
+
+// fakeRun is fakeTry for a run that ends well; it returns the calls as well.
 func fakeRun(t *testing.T, model *ioctltest.Model, o Options) (sum *Summary, calls []ioctltest.Call) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

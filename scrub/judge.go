@@ -2,8 +2,6 @@ package scrub
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 
@@ -16,7 +14,8 @@ import (
 // finding is a [Finding] with what a pass needs to act on it.
 type finding struct {
 	*Finding
-	order    int // repairs go by ascending order, one order a pass
+	place    string // names the same fault alike, also while it changes; see placeOf
+	order    int    // repairs go by ascending order, one order a pass
 	steps    []step
 	disputes []*dispute
 	blockers []verdict.Blocker
@@ -86,7 +85,10 @@ func (p *pass) judge(ctx context.Context) error {
 
 // add records a finding. A blocked repair is held, with the reasons.
 func (p *pass) add(f *finding) *finding {
-	f.ID = p.findingID(f)
+	f.place = p.placeOf(f)
+	if f.ID = f.place; f.decidable() {
+		f.ID = p.exactID(f)
+	}
 	for _, st := range f.steps {
 		if why, denied := p.r.denies(st); denied {
 			f.blockers = append([]verdict.Blocker{{Clause: "deny", Why: why}}, f.blockers...)
@@ -121,28 +123,6 @@ func (r *run) denies(s step) (string, bool) {
 	return verdict.DenyCall(verdict.Call{
 		Type: s.obj.Type, Forced: s.forced, NoSparse: !r.fs.Geometry().Has(ioctl.FlagSparseInodes),
 	})
-}
-
-// findingID names the same fault of the same filesystem alike in every run.
-func (p *pass) findingID(f *finding) string {
-	geo := p.r.fs.Geometry()
-	h := sha256.New()
-	fmt.Fprintf(h, "%x %s %d %t %d", geo.UUID, f.AtFault, f.Row, f.HasAG, f.AGNo)
-	if f.AtFault == string(verdict.Undecided) || !f.HasAG {
-		for _, e := range f.Extents {
-			fmt.Fprintf(h, " %d:%d", e.AGNo, e.StartBlock)
-			break
-		}
-	}
-	for _, file := range f.Files {
-		if f.AtFault != string(verdict.Rmapbt) && f.AtFault != string(verdict.Bnobt) {
-			fmt.Fprintf(h, " %d", file.Ino)
-		}
-	}
-	if len(f.Extents) == 0 && len(f.Files) == 0 {
-		fmt.Fprintf(h, " %v", f.ScrubTypes)
-	}
-	return hex.EncodeToString(h.Sum(nil))[:8]
 }
 
 // findForks makes a finding of every dispute that blames a fork or is held.

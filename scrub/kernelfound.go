@@ -118,7 +118,7 @@ func (p *pass) findInode(ino ioctl.Ino, results []kernel.Result, unsettledElsewh
 			f.Summary = fmt.Sprintf("inode %d shares blocks with other files and lacks the reflink flag", ino)
 		}
 		f.blockers = p.inodeBlockers(ino, res)
-		if p.r.tries[p.findingID(f)] > 0 {
+		if p.r.tries[p.placeOf(f)] > 0 {
 			// The reflink flag is set by a rebuild of the data fork, not by a repair
 			// of the core; its sources are the rmapbts, proven for both.
 			fork := kernel.Object{Type: ioctl.ScrubTypeBMBTD, Ino: ino, Gen: res.Gen}

@@ -11,14 +11,32 @@ import (
 // name looks up the paths of the inodes in the findings, once, and only when
 // there are any.
 func (r *run) name(ctx context.Context) error {
+	findings := make([]*Finding, len(r.order))
+	for i, id := range r.order {
+		findings[i] = r.known[id]
+	}
+	if err := r.nameFiles(ctx, findings); err != nil {
+		return err
+	}
+	for _, f := range findings {
+		if len(f.Files) > 0 {
+			r.publish(f)
+		}
+	}
+	return nil
+}
+
+// nameFiles fills in the paths of the files in findings, where they can be found.
+// Errors: ctx's.
+func (r *run) nameFiles(ctx context.Context, findings []*Finding) error {
 	inos := make(map[ioctl.Ino]ioctl.Gen)
-	for _, id := range r.order {
-		files := r.known[id].Files
-		for i := range files {
-			if files[i].Gen == 0 {
-				files[i].Gen = r.genOf(files[i].Ino)
+	for _, f := range findings {
+		for i := range f.Files {
+			file := &f.Files[i]
+			if file.Gen == 0 {
+				file.Gen = r.genOf(file.Ino)
 			}
-			inos[files[i].Ino] = files[i].Gen
+			inos[file.Ino] = file.Gen
 		}
 	}
 	if len(inos) == 0 {
@@ -31,14 +49,12 @@ func (r *run) name(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, id := range r.order {
-		files := r.known[id].Files
-		for i := range files {
-			if names := found[files[i].Ino]; len(names) > 0 {
-				files[i].Path = names[0]
+	for _, f := range findings {
+		for i := range f.Files {
+			if names := found[f.Files[i].Ino]; len(names) > 0 {
+				f.Files[i].Path = names[0]
 			}
 		}
-		r.publish(r.known[id])
 	}
 	return nil
 }

@@ -69,6 +69,7 @@ type run struct {
 	known  map[string]*Finding // by ID, over all passes
 	order  []string            // of known, as they were first seen
 	tries  map[string]int      // repairs tried per finding
+	places map[string]string   // by ID, of those known; see placeOf
 	vetoed error
 	asked  bool
 
@@ -114,7 +115,7 @@ func Run(ctx context.Context, fs *ioctl.FS, o Options) (*Summary, error) {
 func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
 	r := &run{
 		ctx: ctx, fs: fs, opts: o, log: o.Log, workers: o.Workers, spill: o.SpillDir,
-		known: make(map[string]*Finding), tries: make(map[string]int),
+		known: make(map[string]*Finding), tries: make(map[string]int), places: make(map[string]string),
 	}
 	if r.log == nil {
 		discard := logrus.New()
@@ -293,6 +294,10 @@ func (r *run) record(p *pass) {
 	seen := make(map[string]bool)
 	for _, f := range p.findings {
 		seen[f.ID] = true
+	}
+	for _, f := range p.findings {
+		r.renamed(f, seen)
+		r.places[f.ID] = f.place
 		old, again := r.known[f.ID]
 		if !again {
 			r.order = append(r.order, f.ID)
@@ -329,6 +334,24 @@ func (r *run) record(p *pass) {
 		r.publish(f)
 		return false
 	})
+}
+
+// renamed takes over what is known of a fault that had another ID in an earlier
+// pass, because what a person could decide about was not the same yet. seen are
+// the IDs of this pass.
+func (r *run) renamed(f *finding, seen map[string]bool) {
+	if r.known[f.ID] != nil {
+		return
+	}
+	at := slices.IndexFunc(r.order, func(id string) bool { return r.places[id] == f.place && !seen[id] && r.known[id].Outcome != Repaired })
+	if at < 0 {
+		return
+	}
+	was := r.order[at]
+	r.order[at] = f.ID
+	r.known[f.ID], r.tries[f.ID] = r.known[was], r.tries[was]
+	delete(r.known, was)
+	delete(r.tries, was)
 }
 
 // giveUp leaves the findings that were to be repaired as they are, because the
