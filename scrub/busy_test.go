@@ -24,6 +24,10 @@ func scrubWhileBusy(t *testing.T, fs *lab.LoopFS, length time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	wait := startWriters(ctx, t, fs.Dir())
+	x, err := ioctl.Open(fs.Dir())
+	require.NoError(t, err)
+	size := uint64(x.Geometry().BlocksToBytes(x.Geometry().DataBlocks))
+	require.NoError(t, x.Close())
 	candidates := uint64(0)
 	var share [2]struct {
 		runs                                         int
@@ -47,6 +51,7 @@ func scrubWhileBusy(t *testing.T, fs *lab.LoopFS, length time.Duration) {
 		}
 		assert.Zero(t, sum.Repairs)
 		assert.Zero(t, sum.ExitStatus(), "notes: %v", sum.Notes)
+		assert.Equal(t, size, sum.ComparedBytes)
 	}
 	t.Logf("rounds of the writers: %v", wait())
 	for i, name := range []string{"following the writers", "without"} {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/kernel"
 )
 
 // Event is one of [*StartEvent], [*ProgressEvent], [*FindingEvent],
@@ -139,12 +140,16 @@ type Summary struct {
 
 	Inodes, Extents uint64
 	AGs             uint64
-	KernelCalls     uint64
-	Candidates      uint64 // differences seen once
-	Dropped         uint64 // of these, gone when looked at again
-	CaughtUp        uint64 // of these, gone when the trees had followed the kernel's changes
-	LiveChanges     uint64 // changes of rmapbts that the kernel told of
-	LiveLosses      uint64 // times that it could not keep what it had to tell
+	// ComparedBytes is the size of the AGs whose space was compared.
+	ComparedBytes uint64
+	KernelCalls   uint64
+	// KernelTimes is how long the kernel's scrub and repair calls took.
+	KernelTimes []kernel.TypeTiming
+	Candidates  uint64 // differences seen once
+	Dropped     uint64 // of these, gone when looked at again
+	CaughtUp    uint64 // of these, gone when the trees had followed the kernel's changes
+	LiveChanges uint64 // changes of rmapbts that the kernel told of
+	LiveLosses  uint64 // times that it could not keep what it had to tell
 	// DroppedAtLook says at which look they were gone: the first, the second, and
 	// so on; the last element is of all later ones too.
 	DroppedAtLook [confirm.DropLooks]uint64

@@ -281,12 +281,17 @@ func (p *pass) compare(ctx context.Context) error {
 			p.r.progress.step(uint64(total-pending), uint64(total))
 		},
 	})
+	p.r.sum.ComparedBytes = 0 // every pass compares anew
 	for i := range p.groups {
 		if err := p.compareAG(ctx, ioctl.AGNumber(i)); err != nil {
 			if !errors.Is(err, errTooMany) {
 				return err
 			}
 			p.groups[i].rmapErr = err
+		}
+		if p.groups[i].rmapErr == nil {
+			geo := p.r.fs.Geometry()
+			p.r.sum.ComparedBytes += uint64(geo.BlocksToBytes(uint64(geo.AGLength(ioctl.AGNumber(i)))))
 		}
 		p.r.progress.step(uint64(i+1), uint64(len(p.groups)))
 	}

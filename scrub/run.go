@@ -100,7 +100,7 @@ func Run(ctx context.Context, fs *ioctl.FS, o Options) (*Summary, error) {
 	err = r.all(ctx)
 	r.sum.Elapsed = time.Since(r.sum.Began)
 	r.sum.Complete = err == nil
-	r.sum.KernelCalls = r.kern.Calls()
+	r.sum.KernelCalls, r.sum.KernelTimes = r.kern.Calls(), r.kern.Timings()
 	r.sum.Throttled = o.Throttle.Throttled()
 	if err != nil {
 		r.sum.Incomplete = fmt.Sprintf("stopped in phase %s: %v", r.progress.phase(), err)

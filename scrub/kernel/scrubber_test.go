@@ -559,4 +559,9 @@ func TestInFlightNamesTheCallThatDoesNotReturn(t *testing.T) {
 	assert.Equal(t, uint64(1), s.Timing(ioctl.ScrubTypeRMAPBT, true).Calls)
 	assert.Positive(t, s.Timing(ioctl.ScrubTypeRMAPBT, true).Longest)
 	assert.Zero(t, s.Timing(ioctl.ScrubTypeRMAPBT, false).Calls)
+	all := s.Timings()
+	require.Len(t, all, 2, "types without a call are left out")
+	assert.Equal(t, ioctl.ScrubTypeRMAPBT, all[0].Type)
+	assert.True(t, all[0].Repair)
+	assert.Equal(t, ioctl.ScrubTypeINODE, all[1].Type)
 }
