@@ -49,21 +49,21 @@ func TestHistory(t *testing.T) {
 
 func TestHistoryIsBounded(t *testing.T) {
 	s := New(t.TempDir())
-	s.keepRuns, s.keepReports = 12, 5
-	for i := range s.keepRuns + 5 {
+	s.main.keepRuns, s.main.keepReports = 12, 5
+	for i := range s.main.keepRuns + 5 {
 		var report []byte
-		if i < s.keepReports+2 {
+		if i < s.main.keepReports+2 {
 			report = []byte("x")
 		}
 		require.NoError(t, s.Add(run(i), report))
 	}
 	runs, err := s.History(uuid)
 	require.NoError(t, err)
-	require.Len(t, runs, s.keepRuns)
+	require.Len(t, runs, s.main.keepRuns)
 	assert.Equal(t, run(5).RunID, runs[0].RunID)
 	reports, err := os.ReadDir(s.Reports(uuid))
 	require.NoError(t, err)
-	require.Len(t, reports, s.keepReports)
+	require.Len(t, reports, s.main.keepReports)
 	assert.Contains(t, reports[0].Name(), run(2).RunID)
 
 	old := filepath.Join(s.Reports(uuid), reports[3].Name())
@@ -77,7 +77,7 @@ func TestHistoryIsBounded(t *testing.T) {
 func TestHistoryThatIsDamaged(t *testing.T) {
 	s := New(t.TempDir())
 	require.NoError(t, s.Add(run(1), nil))
-	name := filepath.Join(s.dir, uuid, historyFile)
+	name := filepath.Join(s.main.dir, uuid, historyFile)
 	text, err := os.ReadFile(name)
 	require.NoError(t, err)
 	text = append(append([]byte("{\"uuid\":\n\x00garbage\n[]\n{}\n"), text...), []byte(`{"half":`)...)
