@@ -34,6 +34,8 @@ const (
 	Kernel
 	// SidTools is the root with the newest xfsprogs, ready to use (no level).
 	SidTools
+	// Promtool is Prometheus' tool (no level).
+	Promtool
 )
 
 // Require skips the test, loudly, unless every need is selected by $SCRUBD_TEST
@@ -76,6 +78,10 @@ func (n Need) missing() string {
 		}
 	case SidTools:
 		if _, err := SidRoot(); err != nil {
+			return err.Error()
+		}
+	case Promtool:
+		if _, err := PromtoolPath(); err != nil {
 			return err.Error()
 		}
 	default:

@@ -33,6 +33,8 @@ type Config struct {
 	// StatusGroup is the group whose members may ask how things are; "" for root
 	// alone.
 	StatusGroup string
+	// TextfileDir is where node_exporter looks for metrics; "" for nowhere.
+	TextfileDir string
 	// Filesystems are what is different for some, in order; the last that names
 	// a value decides.
 	Filesystems []Filesystem
@@ -89,6 +91,19 @@ func (c *Config) For(uuid, mount string) Effective {
 		}
 	}
 	return e
+}
+
+// WithoutPlans is the configuration without periods and windows: for somebody
+// who starts now what is to be started.
+func (c *Config) WithoutPlans() *Config {
+	n := *c
+	n.Policy.Period, n.Policy.Windows = 0, nil
+	n.Filesystems = make([]Filesystem, len(c.Filesystems))
+	for i, f := range c.Filesystems {
+		f.Period, f.Windows = nil, nil
+		n.Filesystems[i] = f
+	}
+	return &n
 }
 
 func take[T any](to, from *T) {
@@ -173,6 +188,9 @@ type file struct {
 	Control struct {
 		StatusGroup *string `toml:"status_group"`
 	} `toml:"control"`
+	Metrics struct {
+		TextfileDir *string `toml:"textfile_dir"`
+	} `toml:"metrics"`
 	Filesystem []struct {
 		Mount   *string            `toml:"mount"`
 		UUID    *string            `toml:"uuid"`
@@ -200,6 +218,10 @@ func (c *Config) add(name string, text []byte) error {
 	take(&c.MaxRuns, f.Schedule.MaxRuns)
 	take(&c.Run, f.Run.Policy.value())
 	take(&c.StatusGroup, f.Control.StatusGroup)
+	take(&c.TextfileDir, f.Metrics.TextfileDir)
+	if dir := c.TextfileDir; dir != "" && !cleanPath(dir) {
+		return wrong("metrics.textfile_dir: %q is not a clean absolute path", dir)
+	}
 	if c.MaxRuns < 1 || c.MaxRuns > 64 {
 		return wrong("schedule.max_runs: %d is not from 1 to 64", c.MaxRuns)
 	}
@@ -215,13 +237,15 @@ func (c *Config) add(name string, text []byte) error {
 		switch {
 		case (fsys.Mount == "") == (fsys.UUID == ""):
 			return wrong("filesystem %d: give either mount or uuid", i+1)
-		case fsys.Mount != "" && filepath.Clean(fsys.Mount) != fsys.Mount || fsys.Mount != "" && !filepath.IsAbs(fsys.Mount):
+		case fsys.Mount != "" && !cleanPath(fsys.Mount):
 			return wrong("filesystem %d: mount %q is not a clean absolute path", i+1, fsys.Mount)
 		}
 		c.Filesystems = append(c.Filesystems, fsys)
 	}
 	return nil
 }
+
+func cleanPath(name string) bool { return filepath.IsAbs(name) && filepath.Clean(name) == name }
 
 // located gives an error of the decoder its place.
 func located(name string, err error) error {

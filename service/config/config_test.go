@@ -38,6 +38,9 @@ policy = "foreground"
 [control]
 status_group = "adm"
 
+[metrics]
+textfile_dir = "/run/metrics"
+
 [[filesystem]]
 mount = "/srv/data"
 period = "36h"
@@ -55,6 +58,7 @@ policy = "background"
 	assert.Empty(t, c.Policy.Windows)
 	assert.Equal(t, 4, c.MaxRuns, "a drop-in decides")
 	assert.Equal(t, "adm", c.StatusGroup)
+	assert.Equal(t, "/run/metrics", c.TextfileDir)
 
 	e := c.For("other", "/srv/data")
 	assert.Equal(t, 36*time.Hour, e.Policy.Period)
@@ -93,6 +97,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"[[filesystem]]\nskip = true\n", 0, "filesystem 1: give either mount or uuid"},
 		{"[[filesystem]]\nmount = \"/a\"\nuuid = \"b\"\n", 0, "filesystem 1: give either mount or uuid"},
 		{"[[filesystem]]\nmount = \"/a/\"\n", 0, "not a clean absolute path"},
+		{"[metrics]\ntextfile_dir = \"run\"\n", 0, "metrics.textfile_dir: \"run\" is not a clean absolute path"},
 		{"a = 1\na = 2\n", 2, ""},
 		{"\x00", 1, ""},
 	} {

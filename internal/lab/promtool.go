@@ -1,0 +1,84 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+)
+
+// promtoolDir is where promtool is kept when the machine has none.
+func promtoolDir() string { return filepath.Join(CacheDir(), "promtool") }
+
+// PromtoolPath returns promtool, which checks metrics, rules and tests of rules:
+// the machine's own, else the one in the cache.
+//
+// Errors: [ErrNotBuilt].
+func PromtoolPath() (string, error) {
+	if path, err := exec.LookPath("promtool"); err == nil {
+		return path, nil
+	}
+	path := filepath.Join(promtoolDir(), "promtool")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("promtool: %w (go run ./internal/lab/labctl deps)", ErrNotBuilt)
+	}
+	return path, nil
+}
+
+// BuildPromtool returns [PromtoolPath], taking it out of Debian's package first
+// if need be. The package itself is not installed: that would start a server.
+func BuildPromtool(ctx context.Context, log io.Writer) (string, error) {
+	path, err := PromtoolPath()
+	if !errors.Is(err, ErrNotBuilt) {
+		return path, err
+	}
+	unlock, err := lockCache(ctx, "promtool", log)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if path, err := PromtoolPath(); err == nil {
+		return path, nil
+	}
+	if err := os.MkdirAll(CacheDir(), 0o755); err != nil {
+		return "", fmt.Errorf("get promtool: %w", err)
+	}
+	dir, err := os.MkdirTemp(CacheDir(), "promtool-")
+	if err != nil {
+		return "", fmt.Errorf("get promtool: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	fmt.Fprintf(log, "lab: taking promtool out of the package prometheus\n")
+	download := func() error {
+		return runLogged(ctx, log, dir, "apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", "prometheus")
+	}
+	if err := download(); err != nil { // the lists may be missing, or old
+		if err := runLogged(ctx, log, "/", "apt-get", "-qq", "update"); err != nil {
+			return "", fmt.Errorf("get promtool: %w", err)
+		}
+		if err := download(); err != nil {
+			return "", fmt.Errorf("get promtool: %w", err)
+		}
+	}
+	debs, err := filepath.Glob(filepath.Join(dir, "prometheus_*.deb"))
+	if err != nil || len(debs) == 0 {
+		return "", fmt.Errorf("get promtool: apt-get left no package in %s", dir)
+	}
+	slices.Sort(debs)
+	tree := filepath.Join(dir, "tree")
+	if err := runLogged(ctx, log, dir, "dpkg-deb", "-x", debs[0], tree); err != nil {
+		return "", fmt.Errorf("get promtool: %w", err)
+	}
+	if err := os.MkdirAll(promtoolDir(), 0o755); err != nil {
+		return "", fmt.Errorf("get promtool: %w", err)
+	}
+	path = filepath.Join(promtoolDir(), "promtool")
+	if err := os.Rename(filepath.Join(tree, "usr", "bin", "promtool"), path); err != nil {
+		return "", fmt.Errorf("get promtool: %w", err)
+	}
+	return path, nil
+}
