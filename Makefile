@@ -8,7 +8,8 @@ MAKEFLAGS += --no-print-directory
 GO      ?= go
 PREFIX  ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
-MANDIR  ?= $(PREFIX)/share/man
+SHAREDIR ?= $(PREFIX)/share
+MANDIR  ?= $(SHAREDIR)/man
 DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -135,14 +136,20 @@ deps:
 install: build ## Install below DESTDIR and PREFIX
 	install -D -m 0755 $(SCRUBD) '$(DESTDIR)$(SBINDIR)/scrubd'
 	$(SCRUBD) gen-man bin/man
-	install -d '$(DESTDIR)$(MANDIR)/man8'
+	install -d '$(DESTDIR)$(MANDIR)/man5' '$(DESTDIR)$(MANDIR)/man8'
+	install -m 0644 bin/man/*.5 '$(DESTDIR)$(MANDIR)/man5/'
 	install -m 0644 bin/man/*.8 '$(DESTDIR)$(MANDIR)/man8/'
+	$(SCRUBD) gen-shells bin/share
+	cd bin/share && find . -type f -exec install -D -m 0644 '{}' '$(DESTDIR)$(SHAREDIR)/{}' \;
 	$(SCRUBD) units install --root '$(DESTDIR)/' --prefix '$(PREFIX)' --program '$(SBINDIR)/scrubd'
 
 .PHONY: uninstall
 uninstall: build ## Remove what install put there
 	$(SCRUBD) units uninstall --root '$(DESTDIR)/' --prefix '$(PREFIX)'
-	rm -f '$(DESTDIR)$(SBINDIR)/scrubd' '$(DESTDIR)$(MANDIR)'/man8/scrubd.8 '$(DESTDIR)$(MANDIR)'/man8/scrubd-*.8
+	rm -f '$(DESTDIR)$(SBINDIR)/scrubd' '$(DESTDIR)$(MANDIR)'/man8/scrubd.8 '$(DESTDIR)$(MANDIR)'/man8/scrubd-*.8 \
+		'$(DESTDIR)$(MANDIR)/man8/scrubd.service.8' '$(DESTDIR)$(MANDIR)/man5/scrubd.toml.5' \
+		'$(DESTDIR)$(SHAREDIR)/bash-completion/completions/scrubd' '$(DESTDIR)$(SHAREDIR)/zsh/site-functions/_scrubd' \
+		'$(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d/scrubd.fish'
 
 .PHONY: clean
 clean: ## Remove bin/; the lab's cache stays

@@ -107,6 +107,18 @@ func Peers(ctx context.Context, mountPoint string) ([]string, error) {
 	return RunningUnits(ctx, patterns...)
 }
 
+// Rivals is [Peers], and what is about to start one of them: for who plans, and
+// can do something else first.
+//
+// Errors: as of Peers.
+func Rivals(ctx context.Context, mountPoint string) ([]string, error) {
+	units, err := Peers(ctx, mountPoint)
+	if err != nil || len(units) > 0 {
+		return units, err
+	}
+	return RunningUnits(ctx, "xfs_scrub_all.service")
+}
+
 // peerTemplates are the units of xfsprogs 7.2 that work on one filesystem.
 // xfs_healer@ is not among them: it runs all the time and repairs only what is
 // found sick outside of a scrub.

@@ -29,11 +29,14 @@ func newControlCommands(std streams) []*cobra.Command {
 	history := controlCommand(std, "history PATH", "Show the runs of a filesystem", cobra.ExactArgs(1), runHistory)
 	wait := controlCommand(std, "wait PATH", "Wait until the run of a filesystem is done; its exit status is the command's", cobra.ExactArgs(1), runWait)
 	post := func(use, short string, ask func(*daemon.Client, context.Context, string) error) *cobra.Command {
-		return controlCommand(std, use, short, cobra.MinimumNArgs(1),
+		cmd := controlCommand(std, use, short, cobra.MinimumNArgs(1),
 			func(ctx context.Context, c *daemon.Client, _ *controlOptions, args []string, _ streams) error {
 				return each(ctx, c, args, ask)
 			})
+		cmd.ValidArgsFunction = completeMounts(0)
+		return cmd
 	}
+	history.ValidArgsFunction, wait.ValidArgsFunction = completeMounts(1), completeMounts(1)
 	return []*cobra.Command{
 		status, history, wait,
 		post("pause PATH...", "Stop the run of a filesystem, and begin none until resume", (*daemon.Client).Pause),

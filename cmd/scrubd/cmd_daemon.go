@@ -44,10 +44,27 @@ SIGHUP has it read its configuration anew. Runs go on without it.`,
 			return operational(runDaemon(cmd.Context(), o, std))
 		},
 	}
+	o.addFlags(cmd)
+	return cmd
+}
+
+func (o *daemonOptions) addFlags(cmd *cobra.Command) {
 	configFlag(cmd, &o.config)
 	cmd.Flags().StringVar(&o.stateDir, "state-dir", "", "keep history and pauses in `DIR` (default "+state.DefaultDir+")")
-	cmd.Flags().StringVar(&o.socket, "socket", daemon.Socket, "listen at `PATH`, unless systemd passes a socket")
-	return cmd
+	cmd.Flags().StringVar(&o.socket, "socket", daemon.Socket, "the daemon's socket is at `PATH`")
+}
+
+// runTemplate is the unit of one run.
+const runTemplate = "scrubd@.service"
+
+// daemon makes a daemon. A forgetful one leaves no trace of itself.
+func (o *daemonOptions) daemon(conf *config.Config, runs daemon.Runner, log logrus.FieldLogger, forgetful bool) *daemon.Daemon {
+	return daemon.New(daemon.Options{
+		Config: conf, StateDir: stateDirOf(o.stateDir), AsideDir: state.RuntimeDir, Runner: runs, Log: log, Now: time.Now,
+		Mounts: daemon.ReadMounts, Identify: identify, Forbidden: forbidden, Peers: systemd.Rivals,
+		Disks:   func(devices ...string) ([]string, error) { return daemon.Disks("/sys", devices...) },
+		Version: version(), Forgetful: forgetful,
+	})
 }
 
 func runDaemon(ctx context.Context, o *daemonOptions, std streams) error {
@@ -66,12 +83,7 @@ func runDaemon(ctx context.Context, o *daemonOptions, std streams) error {
 	if err != nil {
 		return err
 	}
-	runs := systemd.Templates{Template: "scrubd@.service"}
-	d := daemon.New(daemon.Options{
-		Config: conf, StateDir: stateDirOf(o.stateDir), Runner: runs, Log: log, Now: time.Now,
-		Mounts: daemon.ReadMounts, Identify: identify, Peers: systemd.Peers,
-		Disks: func(devices ...string) ([]string, error) { return daemon.Disks("/sys", devices...) },
-	})
+	d := o.daemon(conf, systemd.Templates{Template: runTemplate}, log, false)
 
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -166,4 +178,15 @@ func identify(mountPoint string) (string, error) {
 	}
 	defer func() { _ = f.Close() }()
 	return state.UUID(f), nil
+}
+
+// forbidden tells whether a filesystem's autofsck property allows no check.
+func forbidden(mountPoint string) (bool, error) {
+	f, err := ioctl.Open(mountPoint)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	value, err := f.Autofsck()
+	return err == nil && value == ioctl.AutofsckNone, err
 }

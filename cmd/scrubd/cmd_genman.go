@@ -26,6 +26,11 @@ func newGenManCommand(std streams) *cobra.Command {
 			if err := doc.GenManTree(root, header, args[0]); err != nil {
 				return &exitError{status: exitOperational, err: fmt.Errorf("write manual pages: %w", err)}
 			}
+			for _, p := range pages() {
+				if err := p.write(args[0]); err != nil {
+					return operational(err)
+				}
+			}
 			_, _ = fmt.Fprintf(std.err, "scrubd: manual pages are in %s\n", args[0])
 			return nil
 		},

@@ -81,6 +81,7 @@ trying. It checks and changes nothing.
 			return runProbe(cmd.Context(), o, args[0], std)
 		},
 	}
+	cmd.ValidArgsFunction = completeMounts(1)
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object (see docs/json.md)")
 	return cmd
 }

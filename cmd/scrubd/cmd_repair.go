@@ -61,6 +61,7 @@ corruption, 1.`,
 			return runRepair(cmd.Context(), o, args[0], std)
 		},
 	}
+	cmd.ValidArgsFunction = completeMounts(1)
 	flags := cmd.Flags()
 	flags.StringVar(&o.finding, "finding", "", "the `ID` of the held finding")
 	flags.StringVar(&o.trust, "trust", "", "the `WITNESS` to believe: fork or rmap")

@@ -16,6 +16,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
 	"github.com/scrubd/scrubd/scrub/freeze"
+	"github.com/scrubd/scrubd/service/config"
 	"github.com/scrubd/scrubd/service/daemon"
 )
 
@@ -36,9 +37,9 @@ type runOptions struct {
 	choice                  *scrub.Choice // of scrubd repair
 	patience                time.Duration
 	service                 bool
-	socket                  string
+	socket, config          string
 	background, foreground  bool
-	config                  string
+	record                  bool // keep a record of each run
 
 	unit   *unitRun // with service
 	mounts mountTable
@@ -66,7 +67,7 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 		"do not start without these `PARTS` of the check: "+strings.Join(requirable, ","))
 	flags.IntVar(&o.workers, "workers", 0, "run `N` workers in parallel (0: one a CPU)")
 	flags.StringVar(&o.stateDir, "state-dir", "",
-		"save evidence before a repair in `DIR` (default /var/lib/scrubd)")
+		"keep records, and evidence of repairs, in `DIR` (default /var/lib/scrubd)")
 	flags.StringVar(&o.spillDir, "spill-dir", "",
 		"keep records that memory has no room for in `DIR`, on another filesystem")
 	flags.BoolVar(&o.noLive, "no-live", false,
@@ -85,7 +86,7 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say more on standard error")
 	flags.BoolVar(&o.service, "service", false,
 		"report to the service manager, the journal and the state directory, not to standard output")
-	flags.StringVar(&o.socket, "socket", daemon.Socket, "without --now: ask the daemon at `PATH`")
+	flags.StringVar(&o.socket, "socket", daemon.Socket, "ask the daemon at `PATH`; with --now, tell it of the run")
 }
 
 // addPatienceFlag adds what a run and a repair have in common for standing back.
@@ -95,7 +96,7 @@ func addPatienceFlag(flags *pflag.FlagSet, patience *time.Duration) {
 }
 
 func newRunCommand(std streams) *cobra.Command {
-	o := &runOptions{mounts: systemMounts(), open: ioctl.Open, thawed: waitThawed, engine: scrub.Run}
+	o := &runOptions{mounts: systemMounts(), open: ioctl.Open, thawed: waitThawed, engine: scrub.Run, config: config.Path, record: true}
 	cmd := &cobra.Command{
 		Use:   "run [--now] PATH...",
 		Short: "Check mounted XFS filesystems, and repair what is decided",
@@ -108,7 +109,9 @@ the flags too, unless --ignore-autofsck is given. Only decisive verdicts are
 repaired: what could lose data, or free blocks that nobody else calls free, is
 held and explained.
 
-Without --now the daemon is asked to run soon, by itself as a unit of systemd.
+Without --now the daemon is asked to run soon, by itself as a unit of systemd. A
+run with --now needs no daemon; where there is one, it knows of the run: its
+history and status have it, it counts for the period, and pause and cancel end it.
 
 With --background it rests between its steps while others wait for the CPUs, the
 disk or memory. At worst that takes ten times as long as with one worker
@@ -135,6 +138,7 @@ SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is
 		},
 	}
 	o.addFlags(cmd.Flags())
+	cmd.ValidArgsFunction = completeMounts(0)
 	cmd.MarkFlagsMutuallyExclusive("check", "optimize", "repair")
 	cmd.MarkFlagsMutuallyExclusive("background", "foreground")
 	cmd.MarkFlagsMutuallyExclusive("check", "accept-loss")
@@ -216,6 +220,7 @@ func runRun(ctx context.Context, o *runOptions, paths []string, std streams) err
 			complain(term, err)
 		}
 	}
+	o.writeMetrics(ctx, term)
 	if o.unit != nil {
 		status = unitStatus(ctx, status, o.unit.skipped)
 	}
@@ -270,6 +275,12 @@ func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, ou
 			}
 		}
 	}
+	if o.record && o.unit == nil && o.choice == nil {
+		s.rep = both{s.rep, o.recorder(t, say)}
+	}
+	if o.unit == nil { // the daemon sees units without being told
+		attend(ctx, o.socket, t.MountPoint, cancel)
+	}
 	so := o.scrubOptions(t, term)
 	so.Throttle = o.pace(t, fs, say)
 	if o.freeze > 0 && !t.ReadOnly { // nobody writes to a read-only one
@@ -279,6 +290,14 @@ func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, ou
 	}
 	go o.mounts.watch(ctx, t.MountID, func() { cancel(&unmountedError{Path: t.Path}) })
 	return s.run(ctx, signals.hurry, fs, so, o.engine)
+}
+
+// recorder keeps the record of a run that is no unit.
+func (o *runOptions) recorder(t *target, say func(string)) *recorder {
+	r := newRecorder(stateDirOf(o.stateDir), t, triggerPerson)
+	r.sparing = o.check
+	r.say = func(_ error, text string) { say(text) }
+	return r
 }
 
 // thawStale ends a freeze of an earlier run that was killed together with its

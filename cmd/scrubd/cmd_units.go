@@ -38,17 +38,19 @@ A unit of the same name that was not installed by scrubd is left alone.
 	flags.StringVar(&o.prefix, "prefix", "/usr/local", "install below `DIR`, in lib/systemd")
 	flags.StringVar(&o.root, "root", "", "put `DIR` in front of the prefix; nothing of the running system is changed")
 	flags.StringVar(&o.program, "program", "", "run `PATH` in the units (default: this program)")
-	sub := func(use, short string, args cobra.PositionalArgs, run func(context.Context, *unitsOptions, []string, streams) error) {
-		cmd.AddCommand(&cobra.Command{
+	sub := func(use, short string, args cobra.PositionalArgs, run func(context.Context, *unitsOptions, []string, streams) error) *cobra.Command {
+		c := &cobra.Command{
 			Use: use, Short: short, Args: args,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return operational(run(cmd.Context(), o, args, std))
 			},
-		})
+		}
+		cmd.AddCommand(c)
+		return c
 	}
 	sub("install", "Install the units and the message catalog", cobra.NoArgs, runUnitsInstall)
 	sub("uninstall", "Remove what install has put there", cobra.NoArgs, runUnitsUninstall)
-	sub("show [NAME...]", "Show the units as they would be installed", cobra.ArbitraryArgs, runUnitsShow)
+	sub("show [NAME...]", "Show the units as they would be installed", cobra.ArbitraryArgs, runUnitsShow).ValidArgsFunction = completeUnits
 	return cmd
 }
 

@@ -16,10 +16,19 @@ import (
 // nothing else. The mount is to be free 5 s after the signal.
 const grace = 3 * time.Second
 
-// stopError is the cause of a context that a signal ended.
-type stopError struct{ Signal os.Signal }
+// stopError is the cause of a context that a signal ended, or the daemon, which
+// says why.
+type stopError struct {
+	Signal os.Signal
+	Why    string
+}
 
-func (e *stopError) Error() string { return fmt.Sprintf("stopped by a signal (%v)", e.Signal) }
+func (e *stopError) Error() string {
+	if e.Signal == nil {
+		return "stopped through the daemon: " + e.Why
+	}
+	return fmt.Sprintf("stopped by a signal (%v)", e.Signal)
+}
 
 // interrupts turns signals into the end of a run.
 type interrupts struct {

@@ -18,7 +18,7 @@ func (o *runOptions) addPolicyFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.background, "background", false,
 		"rest where others wait for CPUs, the disk or memory (with --service the default, see scrubd.toml)")
 	flags.BoolVar(&o.foreground, "foreground", false, "never rest (without --service the default)")
-	flags.StringVar(&o.config, "config", config.Path, "with --service: read the policy in `FILE` and FILE.d/*.toml")
+	flags.StringVar(&o.config, "config", config.Path, "read where metrics go, and with --service the policy, in `FILE` and FILE.d/*.toml")
 }
 
 // policy decides how a run on fs goes about it: as the flags say; else, in a

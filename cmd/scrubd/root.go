@@ -44,7 +44,8 @@ person can decide.
 	root.SetErr(std.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newRunCommand(std), newRepairCommand(std), newProbeCommand(std), newVersionCommand(std), newGenManCommand(std),
-		newUnitsCommand(std), newConfigCommand(std), newDaemonCommand(std),
+		newGenShellsCommand(std),
+		newUnitsCommand(std), newConfigCommand(std), newDaemonCommand(std), newDueCommand(std),
 		newThawCommand(std), newTryThawedCommand(), newFreezerCommand())
 	root.AddCommand(newControlCommands(std)...)
 	return root

@@ -17,7 +17,6 @@ import (
 
 	"github.com/scrubd/scrubd/scrub"
 	"github.com/scrubd/scrubd/scrub/state"
-	"github.com/scrubd/scrubd/service/record"
 	"github.com/scrubd/scrubd/systemd"
 )
 
@@ -28,7 +27,7 @@ type unitRun struct {
 	notify *systemd.Notifier
 	log    *logrus.Logger
 	flush  func()
-	store  *record.Store
+	dir    string // the state directory
 	cpu    func() time.Duration
 
 	mu        sync.Mutex
@@ -60,7 +59,7 @@ const (
 
 // newUnitRun reads the environment that systemd passes.
 func newUnitRun(stateDir string, stderr io.Writer) *unitRun {
-	u := &unitRun{notify: systemd.NewNotifier(), log: newLogger(stderr, true), store: record.New(stateDir), cpu: cpuTime}
+	u := &unitRun{notify: systemd.NewNotifier(), log: newLogger(stderr, true), dir: stateDir, cpu: cpuTime}
 	flush, attached := systemd.Attach(u.log, 0)
 	u.flush = flush
 	if !attached {
@@ -228,58 +227,40 @@ func (u *unitRun) inRepair() string {
 
 // reporter reports one run of the unit.
 func (u *unitRun) reporter(t *target) *unitReporter {
-	r := &unitReporter{journal: newJournalReporter(u.log, t), u: u, t: t, began: time.Now()}
-	r.json = newJSONReporter(&r.report, t.MountPoint, false, consistentOutput())
+	r := &unitReporter{journal: newJournalReporter(u.log, t), u: u, record: newRecorder(u.dir, t, triggerUnit)}
+	r.record.say = func(err error, text string) {
+		log := r.journal.log
+		if err != nil {
+			log = log.WithError(err)
+		}
+		log.Warn(text)
+	}
 	return r
 }
 
-// unitReporter reports one run to the journal, and as JSON to a file.
+// unitReporter reports one run to the journal, and keeps its record.
 type unitReporter struct {
 	journal *journalReporter
-	json    *jsonReporter
+	record  *recorder
 	u       *unitRun
-	t       *target
-	began   time.Time
-	start   *scrub.StartEvent
-	report  cappedBuffer
 }
 
 func (r *unitReporter) failed() error { return nil }
 
 func (r *unitReporter) event(e scrub.Event) {
-	if start, ok := e.(*scrub.StartEvent); ok {
-		r.start = start
-	}
 	r.journal.event(e)
-	r.json.event(e)
+	r.record.event(e)
 	r.u.event(r.journal.path, e)
 }
 
 func (r *unitReporter) end(s *scrub.Summary, status int, err error) {
-	r.json.end(s, status, err)
 	r.journal.end(s, status, err)
 	if errors.Is(err, scrub.ErrForbidden) {
 		r.u.mu.Lock()
 		r.u.skipped = true
 		r.u.mu.Unlock()
 	}
-	if r.start == nil {
-		return // nothing was checked, and there is no UUID to file it under
-	}
-	run := record.Run{
-		RunID: r.start.RunID, UUID: r.start.UUID, Mount: r.t.MountPoint, Device: r.t.Device,
-		Mode: r.start.Mode.String(), Trigger: "unit", Began: r.began, Ended: time.Now(), ExitStatus: status,
-		Complete: err == nil && s != nil && s.Complete,
-	}
-	if err != nil {
-		run.Reason, run.Stopped = err.Error(), isA[*stopError](err)
-	}
-	if s != nil {
-		run.Repairs, run.Inodes, run.Findings = s.Repairs, s.Inodes, countOutcomes(s.Findings)
-	}
-	if err := r.u.store.Add(run, r.report.Bytes()); err != nil {
-		r.journal.log.WithError(err).Warnf("%s: the record of this run is not kept: %v", r.journal.path, err)
-	}
+	r.record.end(s, status, err)
 }
 
 // unitStatus is the exit status of a unit for the sum of its runs. That it was
@@ -294,14 +275,6 @@ func unitStatus(ctx context.Context, status int, skipped bool) int {
 	default:
 		return status
 	}
-}
-
-func countOutcomes(findings []*scrub.Finding) map[string]int {
-	n := make(map[string]int)
-	for _, f := range findings {
-		n[string(f.Outcome)]++
-	}
-	return n
 }
 
 // cappedBuffer is a report in memory: where it will be written to may be what

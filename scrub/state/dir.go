@@ -68,13 +68,13 @@ func (p places) open(dir string, fs *ioctl.FS) (*Dir, error) {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
 	moved := ""
-	own, err := liesOn(dir, fs.Device())
+	own, err := LiesOn(dir, fs.Device())
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
 	if own {
 		moved, dir = dir, p.runtime
-		if own, err = liesOn(dir, fs.Device()); err != nil {
+		if own, err = LiesOn(dir, fs.Device()); err != nil {
 			return nil, fmt.Errorf("open state directory: %w", err)
 		}
 		if own {
@@ -110,9 +110,9 @@ func (d *Dir) Close() error {
 	return nil
 }
 
-// liesOn says whether a path, or what there is of it, is on a device as stat(2)
+// LiesOn says whether a path, or what there is of it, is on a device as stat(2)
 // gives it.
-func liesOn(path string, device uint64) (bool, error) {
+func LiesOn(path string, device uint64) (bool, error) {
 	for {
 		var st unix.Stat_t
 		err := unix.Stat(path, &st)

@@ -36,7 +36,7 @@ func (p places) prepareOwn(dir string, fs *ioctl.FS) (err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return fmt.Errorf("prepare the state directory: %w", err)
 	}
-	own, err := liesOn(dir, fs.Device())
+	own, err := LiesOn(dir, fs.Device())
 	if err != nil || !own {
 		return err
 	}
@@ -94,7 +94,7 @@ func (p places) findOwnLog(dir string, fs *ioctl.FS) (*OwnLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for the log of intents: %w", err)
 	}
-	if own, err := liesOn(dir, fs.Device()); err != nil || !own {
+	if own, err := LiesOn(dir, fs.Device()); err != nil || !own {
 		return nil, err
 	}
 	file, own, err := openOwn(filepath.Join(dir, UUID(fs), IntentsFile), os.O_RDONLY, fs)

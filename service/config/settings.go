@@ -25,6 +25,7 @@ const (
 	aTime    = `time ("36h", "7d", "2w", or "never")`
 	windows  = `list of windows ("01:00-05:00", "Sat,Sun 22:00-06:00", "Mon..Fri 00:00-24:00")`
 	aPath    = "absolute path"
+	aPolicy  = `"background" or "foreground"`
 	yesNo    = "true or false"
 	ofTheOne = "that of [schedule]"
 )
@@ -33,6 +34,7 @@ const (
 func Tables() []Table {
 	return []Table{
 		{"schedule", false, "When filesystems are checked."},
+		{"run", false, "How checks are made."},
 		{"control", false, "Who may ask the daemon."},
 		{"metrics", false, "What is told to Prometheus."},
 		{"filesystem", true, "What is different for one filesystem. Where several fit, all do, and the last that names a setting decides."},
@@ -50,6 +52,9 @@ func Settings() []Setting {
 			"Times are local. A window that ends before it begins goes over midnight and belongs to the day it begins on."},
 		{"schedule", "max_runs", "number from 1 to 64", "1", "So many checks are made at once at most. Filesystems that share a disk are never checked at once."},
 
+		{"run", "policy", aPolicy, `"background"`, "A check in the background rests between its steps while others wait for the CPUs, the disk or memory; " +
+			"one in the foreground is as fast as it can. For checks in units; by hand, flags say it."},
+
 		{"control", "status_group", "name of a group", `""`, "Members of this group may ask how things are (status, history, wait, metrics). Root may do everything, others nothing."},
 
 		{"metrics", "textfile_dir", aPath, `""`, "The directory of node_exporter's textfile collector. The file scrubd.prom there is written when a check has ended, and every five minutes. Empty for none."},
@@ -60,5 +65,6 @@ func Settings() []Setting {
 		{"filesystem", "period", aTime, ofTheOne, "As in [schedule]."},
 		{"filesystem", "overdue", aTime, ofTheOne, "As in [schedule]."},
 		{"filesystem", "windows", windows, ofTheOne, "As in [schedule]."},
+		{"filesystem", "policy", aPolicy, "that of [run]", "As in [run]."},
 	}
 }

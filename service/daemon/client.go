@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/scrubd/scrubd/service/record"
 )
@@ -53,35 +54,46 @@ var ErrForbidden = errors.New("not allowed")
 const maxAnswer = 64 << 20
 
 func (c *Client) do(ctx context.Context, method, path, mount string, out any) error {
-	query := url.Values{}
+	answer, err := c.send(ctx, method, path, mount, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if err := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(out); err != nil {
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return nil
+}
+
+// send returns an answer that is none of an error. The caller closes its body.
+func (c *Client) send(ctx context.Context, method, path, mount string, query url.Values) (*http.Response, error) {
+	if query == nil {
+		query = url.Values{}
+	}
 	if mount != "" {
 		query.Set("path", mount)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, "http://scrubd"+path+"?"+query.Encode(), http.NoBody)
 	if err != nil {
-		return fmt.Errorf("ask the daemon: %w", err)
+		return nil, fmt.Errorf("ask the daemon: %w", err)
 	}
 	answer, err := c.http.Do(request)
 	if err != nil {
 		var dial *net.OpError
 		if errors.As(err, &dial) && dial.Op == "dial" {
-			return fmt.Errorf("ask the daemon at %s: %w: %w", c.socket, ErrNoDaemon, dial.Err)
+			return nil, fmt.Errorf("ask the daemon at %s: %w: %w", c.socket, ErrNoDaemon, dial.Err)
 		}
-		return fmt.Errorf("ask the daemon: %w", err)
+		return nil, fmt.Errorf("ask the daemon: %w", err)
+	}
+	if answer.StatusCode == http.StatusOK {
+		return answer, nil
 	}
 	defer func() { _ = answer.Body.Close() }()
-	decoder := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer))
-	if answer.StatusCode != http.StatusOK {
-		var e apiError
-		if err := decoder.Decode(&e); err != nil || e.Error == "" {
-			e.Error = answer.Status
-		}
-		return &RequestError{answer.StatusCode, e.Error}
+	var e apiError
+	if err := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&e); err != nil || e.Error == "" {
+		e.Error = answer.Status
 	}
-	if err := decoder.Decode(out); err != nil {
-		return fmt.Errorf("read the daemon's answer: %w", err)
-	}
-	return nil
+	return nil, &RequestError{answer.StatusCode, e.Error}
 }
 
 // Status is [Daemon.Status].
@@ -118,7 +130,39 @@ func (c *Client) Cancel(ctx context.Context, mount string) error {
 	return c.post(ctx, pathCancel, mount)
 }
 
+// Due is [Daemon.Due].
+func (c *Client) Due(ctx context.Context, mount string) (answers []Answer, err error) {
+	err = c.do(ctx, http.MethodPost, pathDue, mount, &answers)
+	return answers, err
+}
+
+// Attend tells the daemon of a run of this process, until ctx ends or the daemon
+// does. Each time that the daemon wants the run to end, stop is called with the
+// reason.
+//
+// Errors: as of the others, and what ended the connection; never nil.
+func (c *Client) Attend(ctx context.Context, mount string, pid int, stop func(why string)) error {
+	answer, err := c.send(ctx, http.MethodPost, pathAttend, mount, url.Values{"pid": {strconv.Itoa(pid)}})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	lines := json.NewDecoder(answer.Body)
+	for {
+		var a attendance
+		if err := lines.Decode(&a); err != nil {
+			return fmt.Errorf("listen to the daemon: %w", err)
+		}
+		if a.Stop != "" {
+			stop(a.Stop)
+		}
+	}
+}
+
 func (c *Client) post(ctx context.Context, path, mount string) error {
 	var none struct{}
 	return c.do(ctx, http.MethodPost, path, mount, &none)
 }
+
+// Close lets go of connections that are not in use.
+func (c *Client) Close() { c.http.CloseIdleConnections() }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/scrubd/scrubd/service/record"
@@ -43,10 +45,14 @@ type Status struct {
 func (d *Daemon) Status(now time.Time) []Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := make([]Status, 0, len(d.targets))
+	list := make([]Status, 0, len(d.targets)+len(d.copies))
 	for _, t := range d.sorted() {
 		list = append(list, d.statusOf(t, now))
 	}
+	for _, c := range d.copies {
+		list = append(list, c.status())
+	}
+	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.Mount, b.Mount) })
 	return list
 }
 
@@ -54,7 +60,7 @@ func (d *Daemon) statusOf(t *target, now time.Time) Status {
 	e := d.effective(t)
 	s := Status{
 		UUID: t.uuid, Mount: t.Point, Device: t.Source, State: StateIdle, Waits: t.waits,
-		Overdue: !e.Skip && schedule.Overdue(e.Policy, t.history, now), Last: t.last, Disks: t.disks,
+		Overdue: !e.Skip && !t.forbidden && schedule.Overdue(e.Policy, t.history, now), Last: t.last, Disks: t.disks,
 	}
 	at, planned := d.due(t, now)
 	switch {
@@ -62,6 +68,8 @@ func (d *Daemon) statusOf(t *target, now time.Time) Status {
 		s.State, s.Progress = StateRunning, t.status
 	case d.saved.Paused[t.uuid]:
 		s.State = StatePaused
+	case t.forbidden:
+		s.State, s.Waits, planned = StateSkipped, ErrForbids.Error(), false
 	case planned && !at.After(now):
 		s.State = StateQueued
 	case e.Skip:
@@ -84,6 +92,11 @@ func (d *Daemon) find(path string) (*target, error) {
 			return t, nil
 		}
 	}
+	for _, c := range d.copies {
+		if c.Point == path {
+			return nil, &CopyError{path, c.first}
+		}
+	}
 	return nil, fmt.Errorf("%s: %w", path, ErrUnknown)
 }
 
@@ -91,11 +104,14 @@ func (d *Daemon) find(path string) (*target, error) {
 // nothing is in its way, in a window or not. That one is there or queued
 // already is fine.
 //
-// Errors: [ErrUnknown], [ErrPaused].
+// Errors: [ErrUnknown], [ErrPaused], [ErrForbids], [*CopyError].
 func (d *Daemon) Ask(path string, now time.Time) error {
 	return d.with(path, func(t *target) error {
 		if d.saved.Paused[t.uuid] {
 			return fmt.Errorf("%s: %w", t.Point, ErrPaused)
+		}
+		if d.lookAtProperty(t, now); t.forbidden {
+			return fmt.Errorf("%s: %w", t.Point, ErrForbids)
 		}
 		if !t.running && t.asked.IsZero() {
 			t.asked = now
@@ -116,7 +132,7 @@ func (d *Daemon) Pause(ctx context.Context, path string) error {
 			d.log(t).WithField(systemd.FieldKind, systemd.KindPaused).Infof("%s: paused", t.Point)
 		}
 		if t.running {
-			d.stop(ctx, t)
+			d.stop(ctx, t, "it was paused")
 		}
 		return nil
 	})
@@ -143,15 +159,17 @@ func (d *Daemon) Resume(path string) error {
 func (d *Daemon) Cancel(ctx context.Context, path string, now time.Time) error {
 	return d.with(path, func(t *target) error {
 		at, planned := d.due(t, now)
-		if queued := planned && !at.After(now); !t.running && !queued {
+		_, wanted := d.saved.Wanted[t.uuid] // and waits for a window
+		if queued := planned && !at.After(now); !t.running && !queued && !wanted {
 			return fmt.Errorf("%s: %w", t.Point, ErrNoRun)
 		}
 		t.asked = time.Time{}
 		d.saved.Cancelled[t.uuid] = now
+		delete(d.saved.Wanted, t.uuid)
 		d.remember()
 		t.history.Skipped = now
 		if t.running {
-			d.stop(ctx, t)
+			d.stop(ctx, t, "it was cancelled")
 		}
 		return nil
 	})

@@ -34,18 +34,26 @@ type Runner interface {
 // Options are what the daemon works with.
 type Options struct {
 	Config *config.Config
-	// StateDir has the history, and what the daemon remembers.
-	StateDir string
-	Runner   Runner
+	// StateDir has the history, and what the daemon remembers; AsideDir, unless it
+	// is empty, what could not be written there.
+	StateDir, AsideDir string
+	Runner             Runner
 	// Mounts reads the mount table, Identify the UUID of the filesystem at a
 	// mount point, Disks the devices that it lies on.
 	Mounts   func() ([]Mount, error)
 	Identify func(mountPoint string) (uuid string, err error)
 	Disks    func(devices ...string) ([]string, error)
+	// Forbidden tells whether the filesystem's autofsck property allows no check
+	// at all; nil where none has such a property.
+	Forbidden func(mountPoint string) (bool, error)
 	// Peers names units of others at work on a filesystem; a run waits for them.
 	Peers func(ctx context.Context, mountPoint string) ([]string, error)
-	Now   func() time.Time
-	Log   logrus.FieldLogger
+	// Version is the program's, for the metrics.
+	Version string
+	// Forgetful has nothing remembered over a restart: another daemon does that.
+	Forgetful bool
+	Now       func() time.Time
+	Log       logrus.FieldLogger
 }
 
 // target is one filesystem that is mounted.
@@ -54,17 +62,25 @@ type target struct {
 	uuid    string
 	disks   []string
 	history schedule.History
-	last    *record.Run
+	stamp   string // of the records that history was read from
+	// last is the newest run, complete the newest that got through, success the
+	// newest of these that left no corruption.
+	last, complete, success *record.Run
 
 	asked   time.Time // when somebody asked for a run, zero when nobody did
 	started time.Time // when the daemon started the run that is there
 	byHand  bool      // that run was asked for
 	running bool
-	status  string
-	waits   string    // what the run that is due waits for
-	failed  time.Time // when a run could not be started, or left no record
-	fails   int
-	overdue time.Time // when that was last logged
+	unit    bool        // the run that is there is a unit
+	hands   []*attendee // those that are none
+	// forbidden says that its autofsck property allows no check, as of looked.
+	forbidden bool
+	looked    time.Time
+	status    string
+	waits     string    // what the run that is due waits for
+	failed    time.Time // when a run could not be started, or left no record
+	fails     int
+	overdue   time.Time // when that was last logged
 }
 
 // Daemon is the service. Its methods may be called by several goroutines.
@@ -77,9 +93,11 @@ type Daemon struct {
 	config  *config.Config
 	saved   *saved
 	targets map[string]*target // by UUID
+	copies  map[string]copied  // by number and mount point
 	steps   uint64
 	said    map[string]string // what was last complained of, by what it is about
 	ended   chan struct{}     // closed and made anew when a run ended
+	tell    chan struct{}     // there is something new for the metrics
 }
 
 // Errors of what people ask for.
@@ -93,7 +111,10 @@ var (
 func New(o Options) *Daemon {
 	d := &Daemon{
 		o: o, store: record.New(o.StateDir), config: o.Config, wake: make(chan struct{}, 1),
-		targets: map[string]*target{}, said: map[string]string{}, ended: make(chan struct{}),
+		targets: map[string]*target{}, said: map[string]string{}, ended: make(chan struct{}), tell: make(chan struct{}, 1),
+	}
+	if o.AsideDir != "" {
+		d.store.WithAside(o.AsideDir)
 	}
 	var err error
 	if d.saved, err = loadSaved(o.StateDir); err != nil {
@@ -109,6 +130,7 @@ const tick = 15 * time.Second
 // Run works until ctx ends. Runs that are there go on without the daemon.
 func (d *Daemon) Run(ctx context.Context) {
 	go watchMounts(ctx, d.Wake)
+	go d.writeTextfiles(ctx)
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
 	for {
@@ -142,6 +164,7 @@ func (d *Daemon) Reload(c *config.Config) {
 	d.mu.Lock()
 	d.config = c
 	d.mu.Unlock()
+	d.news()
 	d.Wake()
 }
 
@@ -172,13 +195,25 @@ func (d *Daemon) lookAtMounts(now time.Time) error {
 	}
 	old := map[string]*target{} // by number and mount point
 	for _, t := range d.targets {
-		old[t.Number+" "+t.Point] = t
+		old[t.key()] = t
 	}
-	next := map[string]*target{}
+	// Those that are known go first: a copy that is mounted later takes no name
+	// away from them.
+	slices.SortStableFunc(mounts, func(a, b Mount) int {
+		switch knownA, knownB := old[a.key()] != nil, old[b.key()] != nil; {
+		case knownA == knownB:
+			return 0
+		case knownA:
+			return -1
+		default:
+			return 1
+		}
+	})
+	next, copies := map[string]*target{}, map[string]copied{}
 	for _, m := range mounts {
-		t := old[m.Number+" "+m.Point]
+		t := old[m.key()]
 		if t == nil {
-			uuid, err := d.o.Identify(m.Point)
+			uuid, err := d.uuidOf(&m)
 			log := d.o.Log.WithField(systemd.FieldMount, m.Point)
 			if d.complain(log, "identify "+m.Point, err, m.Point+": cannot be looked at"); err != nil {
 				continue
@@ -187,8 +222,9 @@ func (d *Daemon) lookAtMounts(now time.Time) error {
 				t = &target{uuid: uuid}
 			}
 		}
-		if _, twice := next[t.uuid]; twice {
-			continue // a copy, mounted with nouuid: they cannot be told apart
+		if first, twice := next[t.uuid]; twice {
+			copies[m.key()] = d.copyOf(first, m)
+			continue
 		}
 		t.Mount = m
 		t.disks, err = d.disksOf(&m)
@@ -202,10 +238,19 @@ func (d *Daemon) lookAtMounts(now time.Time) error {
 		}
 		if t.history.Known.IsZero() {
 			d.readHistory(t)
+			d.lookAtProperty(t, now)
 		}
 	}
-	d.targets = next
+	d.targets, d.copies = next, copies
 	return nil
+}
+
+// uuidOf learns the UUID of a filesystem, unless it is known.
+func (d *Daemon) uuidOf(m *Mount) (string, error) {
+	if c, known := d.copies[m.key()]; known {
+		return c.uuid, nil
+	}
+	return d.o.Identify(m.Point)
 }
 
 func (d *Daemon) disksOf(m *Mount) ([]string, error) {
@@ -222,6 +267,7 @@ func (d *Daemon) disksOf(m *Mount) ([]string, error) {
 
 // readHistory reads what became of the runs of a filesystem.
 func (d *Daemon) readHistory(t *target) {
+	t.stamp = d.store.Stamp(t.uuid)
 	runs, err := d.store.History(t.uuid)
 	if err != nil {
 		d.log(t).WithError(err).Warnf("%s: its history is not known", t.Point)
@@ -233,6 +279,12 @@ func (d *Daemon) readHistory(t *target) {
 	if len(runs) > 0 {
 		t.last = &runs[len(runs)-1]
 	}
+	t.complete, t.success = record.LastComplete(runs), record.LastSuccess(runs)
+	if wanted, ok := d.saved.Wanted[t.uuid]; ok && !t.history.Complete.Before(wanted) {
+		delete(d.saved.Wanted, t.uuid)
+		d.remember()
+	}
+	d.news()
 }
 
 // historyOf is what the schedule wants to know of runs.
@@ -255,20 +307,27 @@ func historyOf(runs []record.Run) schedule.History {
 // lookAtRuns notes which runs there are and which have ended.
 func (d *Daemon) lookAtRuns(running map[string]string, now time.Time) {
 	for _, t := range d.targets {
-		status, is := running[t.Point]
-		was := t.running
-		t.running, t.status = is, status
-		if !was || is {
+		status, unit := running[t.Point]
+		was, wasUnit := t.running, t.unit
+		t.running, t.unit, t.status = unit || len(t.hands) > 0, unit, status
+		if t.running && !unit {
+			t.status = t.hands[0].String()
+		}
+		if t.running || !was {
+			if d.store.Stamp(t.uuid) != t.stamp { // of a run that nobody told of
+				d.readHistory(t)
+			}
 			continue
 		}
 		before := t.last
 		d.readHistory(t)
-		if t.last == nil || before != nil && t.last.RunID == before.RunID {
+		switch {
+		case t.last != nil && (before == nil || t.last.RunID != before.RunID):
+			t.fails = 0
+		case wasUnit:
 			// It ended without having checked anything: refused, or killed.
 			t.failed = now
 			t.fails++
-		} else {
-			t.fails = 0
 		}
 		t.asked, t.started, t.byHand = time.Time{}, time.Time{}, false
 		close(d.ended)
@@ -288,11 +347,18 @@ func (d *Daemon) closeWindows(ctx context.Context, now time.Time) {
 		}
 		d.log(t).WithField(systemd.FieldKind, systemd.KindPaused).
 			Infof("%s: its window is over; it goes on in the next", t.Point)
-		d.stop(ctx, t)
+		d.stop(ctx, t, "its window is over")
 	}
 }
 
-func (d *Daemon) stop(ctx context.Context, t *target) {
+// stop has the run of a filesystem end, whoever started it.
+func (d *Daemon) stop(ctx context.Context, t *target, why string) {
+	for _, a := range t.hands {
+		a.end(why)
+	}
+	if !t.unit {
+		return
+	}
 	if err := d.o.Runner.Stop(ctx, t.Point); err != nil {
 		d.log(t).WithError(err).Errorf("%s: the run could not be stopped", t.Point)
 	}
@@ -317,6 +383,9 @@ func (d *Daemon) due(t *target, now time.Time) (time.Time, bool) {
 	if t.failed.After(h.Tried) && t.failed.After(h.Complete) {
 		h.Tried, h.Failures, h.Stopped = t.failed, t.fails, false
 	}
+	if wanted, ok := d.saved.Wanted[t.uuid]; ok && e.Policy.Period <= 0 {
+		return schedule.NextWanted(wanted, e.Policy, h, now), true
+	}
 	return schedule.Next(t.uuid, e.Policy, h, now)
 }
 
@@ -331,7 +400,7 @@ func (d *Daemon) startDue(ctx context.Context, now time.Time) {
 			busy = append(busy, t)
 			continue
 		}
-		if at, ok := d.due(t, now); ok && !at.After(now) {
+		if at, ok := d.due(t, now); ok && !at.After(now) && !d.forbids(t, now) {
 			due = append(due, t)
 		}
 	}
@@ -357,7 +426,7 @@ func (d *Daemon) startDue(ctx context.Context, now time.Time) {
 			t.fails++
 			continue
 		}
-		t.running, t.started, t.byHand, t.status = true, now, !t.asked.IsZero(), ""
+		t.running, t.unit, t.started, t.byHand, t.status = true, true, now, !t.asked.IsZero(), ""
 		busy = append(busy, t)
 	}
 }
@@ -384,7 +453,7 @@ func (d *Daemon) obstacle(ctx context.Context, t *target, busy []*target) string
 func (d *Daemon) tellOverdue(now time.Time) {
 	for _, t := range d.sorted() {
 		e := d.effective(t)
-		if e.Skip || !schedule.Overdue(e.Policy, t.history, now) || now.Sub(t.overdue) < 24*time.Hour && !t.overdue.After(now) {
+		if e.Skip || t.forbidden || !schedule.Overdue(e.Policy, t.history, now) || now.Sub(t.overdue) < 24*time.Hour && !t.overdue.After(now) {
 			continue
 		}
 		t.overdue = now
@@ -425,6 +494,9 @@ func (d *Daemon) sorted() []*target {
 }
 
 func (d *Daemon) remember() {
+	if d.o.Forgetful {
+		return
+	}
 	if err := d.saved.save(d.o.StateDir); err != nil {
 		d.o.Log.WithError(err).Warn("a restart of the daemon forgets what people have paused")
 	}

@@ -24,6 +24,9 @@ type Mount struct {
 	ReadOnly, NoRecovery bool
 }
 
+// key tells mounts apart.
+func (m *Mount) key() string { return m.Number + " " + m.Point }
+
 // mountsOf picks the XFS filesystems of a mount table that can be checked: each
 // once, by a mount of its root.
 func mountsOf(table []*mountinfo.Info) []Mount {

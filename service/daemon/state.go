@@ -18,6 +18,8 @@ type saved struct {
 	Paused map[string]bool `json:"paused"`
 	// Cancelled is when somebody cancelled a run: it is not made up for.
 	Cancelled map[string]time.Time `json:"cancelled"`
+	// Wanted is when a timer asked for a run that the period does not bring.
+	Wanted map[string]time.Time `json:"wanted,omitempty"`
 }
 
 const savedFile = "daemon.json"
@@ -38,6 +40,9 @@ func loadSaved(dir string) (*saved, error) {
 	}
 	if s.Cancelled == nil {
 		s.Cancelled = map[string]time.Time{}
+	}
+	if s.Wanted == nil {
+		s.Wanted = map[string]time.Time{}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return s, fmt.Errorf("read what is paused: %w", err)

@@ -88,7 +88,18 @@ func Next(uuid string, p Policy, h History, now time.Time) (at time.Time, ok boo
 	if !slot.After(done) { // this period's run is done
 		slot = slotBefore(uuid, p.Period, done).Add(p.Period)
 	}
-	at = slot
+	return earliest(slot, p, h, now), true
+}
+
+// NextWanted returns when a run is due that somebody has wanted since then, and
+// that may wait for a window.
+func NextWanted(since time.Time, p Policy, h History, now time.Time) time.Time {
+	return earliest(since, p, h, now)
+}
+
+// earliest is the first time from a moment, and from now, at which a run may be:
+// not at once after one that failed, and in a window.
+func earliest(at time.Time, p Policy, h History, now time.Time) time.Time {
 	if at.Before(now) {
 		at = now
 	}
@@ -97,7 +108,14 @@ func Next(uuid string, p Policy, h History, now time.Time) (at time.Time, ok boo
 			at = wait
 		}
 	}
-	return NextOpen(p.Windows, at), true
+	return NextOpen(p.Windows, at)
+}
+
+// Recent tells whether the last complete run was so short a time ago that one
+// more would be one too many in the period: for those that keep to no slots.
+func Recent(p Policy, h History, now time.Time) bool {
+	age := now.Sub(h.Complete)
+	return p.Period > 0 && !h.Complete.IsZero() && age >= 0 && age < p.Period/2
 }
 
 // Overdue tells whether the last complete run is too long ago.
