@@ -217,8 +217,7 @@ func (fs *FS) fsmap(kernel Kernel, low, high FSMapKey, buf *FSMapBuffer) error {
 	_, errno := repeat(kernel, fs.fd, abi.ReqGetFSMap, unsafe.Pointer(head))
 	runtime.KeepAlive(buf)
 	if errno != 0 {
-		agno, _ := fs.Geometry().BytesToAG(low.Physical)
-		return fs.failAG(opFSMap, agno, errno)
+		return fs.failFSMap(&low, fs.fail(opFSMap, errno))
 	}
 	if int64(head.Entries) > int64(buf.Cap()) {
 		return fmt.Errorf("fsmap of %s: %w: %d records in a buffer for %d", fs.path, ErrMalformed, head.Entries, buf.Cap())
@@ -235,8 +234,7 @@ func (fs *FS) FSMapCount(low, high FSMapKey) (int, error) {
 	defer fs.leave()
 	head := &abi.FSMapHead{Keys: [2]abi.FSMap{low.raw(), high.raw()}}
 	if _, errno := fs.ioctl(fs.fd, abi.ReqGetFSMap, unsafe.Pointer(head)); errno != 0 {
-		agno, _ := fs.Geometry().BytesToAG(low.Physical)
-		return 0, fs.failAG(opFSMap, agno, errno)
+		return 0, fs.failFSMap(&low, fs.fail(opFSMap, errno))
 	}
 	return int(min(head.Entries, math.MaxInt32)), nil
 }

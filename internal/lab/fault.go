@@ -293,7 +293,7 @@ func (in *injector) files() ([]ioctl.Ino, error) {
 	meta := in.img.MetaInodes()
 	var files []ioctl.Ino
 	for ino, core := range cores {
-		if core.IsRegular() && !meta[ino] {
+		if core.IsRegular() && !meta[ino] && !core.IsMetadata() {
 			files = append(files, ino)
 		}
 	}

@@ -161,6 +161,9 @@ func classOf(c FaultClass) (faultClass, bool) {
 	if !ok {
 		class, ok = randomClasses[c]
 	}
+	if !ok {
+		class, ok = rtFaultClasses[c]
+	}
 	return class, ok
 }
 

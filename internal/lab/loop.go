@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ const releasePatience = 30 * time.Second
 // 320 MiB filesystem with rmapbt and reflink.
 type MkfsOptions struct {
 	Size      int64    // bytes; 0 means DefaultLoopSize; the file is sparse
+	RTSize    int64    // bytes of a realtime device in an image of its own; 0 means none
 	Args      []string // mkfs.xfs arguments, such as "-d", "agcount=2"
 	Binary    string   // mkfs.xfs to run; "" means the one in PATH
 	Dir       string   // where image and mount point are made; "" means a new temporary directory
@@ -47,7 +49,12 @@ type LoopFS struct {
 	mountOpts []string
 	mounted   bool
 	device    string // the loop device of the mount, or ""
+	rtDevice  string // of its realtime device
 }
+
+// RTImage is where the realtime device of the filesystem in an image lies. One that
+// is there is mounted with it.
+func RTImage(image string) string { return image + ".rt" }
 
 // NewLoopFS makes an image, mounts it, and unmounts it when the test ends.
 // Any failure ends the test.
@@ -171,10 +178,20 @@ func (fs *LoopFS) mount() error {
 	}
 	// The mount holds a reference of its own from here on.
 	defer dev.Close()
-	if err := unix.Mount(dev.Name(), fs.dir, "xfs", flags, data); err != nil {
-		return fmt.Errorf("mount %s (%s) on %s with %q: %w", dev.Name(), fs.image, fs.dir, fs.mountOpts, err)
+	var rt string
+	if _, err := os.Stat(RTImage(fs.image)); err == nil {
+		rtdev, err := attachLoop(RTImage(fs.image), flags&unix.MS_RDONLY != 0)
+		if err != nil {
+			return err
+		}
+		defer rtdev.Close()
+		rt = rtdev.Name()
+		_, data = parseMountOpts(append(slices.Clone(fs.mountOpts), "rtdev="+rt))
 	}
-	fs.mounted, fs.device = true, dev.Name()
+	if err := unix.Mount(dev.Name(), fs.dir, "xfs", flags, data); err != nil {
+		return fmt.Errorf("mount %s (%s) on %s with %q: %w", dev.Name(), fs.image, fs.dir, data, err)
+	}
+	fs.mounted, fs.device, fs.rtDevice = true, dev.Name(), rt
 	return nil
 }
 
@@ -198,7 +215,12 @@ func (fs *LoopFS) unmount() error {
 		case err == nil, errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
 			// EINVAL: somebody else has unmounted it.
 			fs.mounted = false
-			return waitReleased(fs.device, fs.image, time.Now().Add(releasePatience))
+			deadline := time.Now().Add(releasePatience)
+			err := waitReleased(fs.device, fs.image, deadline)
+			if fs.rtDevice != "" {
+				err = errors.Join(err, waitReleased(fs.rtDevice, RTImage(fs.image), deadline))
+			}
+			return err
 		case errors.Is(err, unix.EBUSY) && time.Now().Before(deadline):
 			time.Sleep(20 * time.Millisecond)
 		default:

@@ -29,12 +29,20 @@ func MakeImage(ctx context.Context, image string, opts MkfsOptions) error {
 	if err != nil {
 		return fmt.Errorf("make image of %d bytes: %w", size, err)
 	}
+	var realtime []string
+	if opts.RTSize > 0 {
+		rt := RTImage(image)
+		if err := errors.Join(os.WriteFile(rt, nil, 0o600), os.Truncate(rt, opts.RTSize)); err != nil {
+			return fmt.Errorf("make a realtime device of %d bytes: %w", opts.RTSize, err)
+		}
+		realtime = []string{"-r", "rtdev=" + rt}
+	}
 	mkfs := opts.Binary
 	if mkfs == "" {
 		mkfs = "mkfs.xfs"
 	}
 	args := append([]string{"-q", "-f"}, mkfsFeatures(opts.Args)...)
-	args = append(append(args, opts.Args...), image)
+	args = append(append(append(args, realtime...), opts.Args...), image)
 	cmd := exec.CommandContext(ctx, mkfs, args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(out))

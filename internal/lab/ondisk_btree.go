@@ -12,7 +12,8 @@ import (
 // TreeKind names a btree.
 type TreeKind uint8
 
-// The btrees of an AG, and the one of an inode's fork.
+// The btrees of an AG, that of an inode's fork, and those of a realtime group,
+// which are rooted in an inode too.
 const (
 	BnoBT TreeKind = iota
 	CntBT
@@ -21,6 +22,8 @@ const (
 	FinoBT
 	RefcountBT
 	BmapBT
+	RTRmapBT
+	RTRefcountBT
 )
 
 // treeLayout says how the blocks of a tree look. Lengths are in bytes; keyLen
@@ -40,7 +43,13 @@ var treeLayouts = [...]treeLayout{
 	FinoBT:     {"finobt", 0x46494233, 16, 4, 4, 56, 4, 52},     // FIB3
 	RefcountBT: {"refcountbt", 0x52334643, 12, 4, 4, 56, 4, 52}, // R3FC
 	BmapBT:     {"bmbt", 0x424d4133, 16, 8, 8, 72, 8, 64},       // BMA3
+
+	RTRmapBT:     {"rtrmapbt", 0x4d415052, 24, 40, 20, 72, 8, 64},   // MAPR
+	RTRefcountBT: {"rtrefcountbt", 0x52434e54, 12, 4, 4, 72, 8, 64}, // RCNT
 }
+
+// inInode tells whether a tree of this kind has its root in an inode.
+func (k TreeKind) inInode() bool { return k >= BmapBT }
 
 // String gives the name that the kernel uses.
 func (k TreeKind) String() string { return treeLayouts[k].name }
@@ -57,7 +66,7 @@ type Tree[R Record] struct {
 	img  *Image
 	kind TreeKind
 
-	agno   ioctl.AGNumber // short form
+	agno   ioctl.AGNumber // short form; the number of the realtime group for its trees
 	root   uint64         // block number of the root
 	levels int
 
@@ -175,14 +184,14 @@ type treeNode struct {
 
 // rootNode reads the root.
 func (t *Tree[R]) rootNode() (*treeNode, error) {
-	if t.kind != BmapBT {
+	if !t.kind.inInode() {
 		return t.node(t.root, t.levels-1)
 	}
 	d, err := t.img.dinode(t.ino)
 	if err != nil {
 		return nil, err
 	}
-	lay := treeLayouts[BmapBT]
+	lay := treeLayouts[t.kind]
 	off, size := d.fork(t.fork)
 	n := &treeNode{object: d.object, inode: d, base: off}
 	switch d.core.ForkFormat(t.fork) {
@@ -198,6 +207,17 @@ func (t *Tree[R]) rootNode() (*treeNode, error) {
 		if n.level == 0 || n.level > maxTreeLevels {
 			return nil, fmt.Errorf("%s: root of level %d", t, n.level)
 		}
+	case FormatMetaBtree:
+		n.level = int(binary.BigEndian.Uint16(n.data[off:]))
+		n.count = int(binary.BigEndian.Uint16(n.data[off+2:]))
+		n.base += bmdrHeader
+		if n.max = (size - bmdrHeader) / lay.recLen; n.level > 0 {
+			n.max = (size - bmdrHeader) / (lay.keyLen + lay.ptrLen)
+			n.ptrBase = n.base + n.max*lay.keyLen
+		}
+		if n.level > maxTreeLevels {
+			return nil, fmt.Errorf("%s: root of level %d", t, n.level)
+		}
 	}
 	if n.count > n.max {
 		return nil, fmt.Errorf("%s: %d entries in a root that holds %d", t, n.count, n.max)
@@ -208,7 +228,7 @@ func (t *Tree[R]) rootNode() (*treeNode, error) {
 // node reads a block that must have the given level.
 func (t *Tree[R]) node(block uint64, level int) (*treeNode, error) {
 	agno, agbno := t.agno, ioctl.AGBlock(block)
-	if t.kind == BmapBT {
+	if t.kind.inInode() {
 		agno, agbno = t.img.FSBToAG(ioctl.FSBlock(block))
 	}
 	off, err := t.img.blockStart(agno, agbno)
@@ -244,6 +264,9 @@ func (t *Tree[R]) node(block uint64, level int) (*treeNode, error) {
 func (t *Tree[R]) String() string {
 	if t.kind == BmapBT {
 		return fmt.Sprintf("%s fork of inode %d", t.fork, t.ino)
+	}
+	if t.kind.inInode() {
+		return fmt.Sprintf("%s of rtgroup %d", t.kind, t.agno)
 	}
 	return fmt.Sprintf("%s of AG %d", t.kind, t.agno)
 }

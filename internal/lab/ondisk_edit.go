@@ -208,9 +208,13 @@ func (t *Tree[R]) nextLeaf(path []treeStep) (*treeNode, []treeStep, error) {
 // count of an inode follows.
 func (t *Tree[R]) resize(n *treeNode, by int) error {
 	n.count += by
-	if n.inode == nil {
+	switch {
+	case n.inode == nil:
 		binary.BigEndian.PutUint16(n.data[6:], uint16(n.count))
-	} else {
+	case t.kind != BmapBT:
+		off, _ := n.inode.fork(t.fork)
+		binary.BigEndian.PutUint16(n.data[off+2:], uint16(n.count))
+	default:
 		n.inode.core.SetExtents(t.fork, uint64(n.count))
 		if err := n.inode.encode(&n.inode.core); err != nil {
 			return err

@@ -22,6 +22,8 @@ const (
 	FormatLocal
 	FormatExtents
 	FormatBtree
+	_
+	FormatMetaBtree // the root of a btree of the filesystem's own
 )
 
 // Bits of DinodeCore.Flags2.
@@ -34,7 +36,7 @@ const (
 type DinodeCore struct {
 	Magic, Mode         uint16
 	Version, Format     uint8
-	OnLink              uint16
+	OnLink              uint16 // of metadata files: which it is
 	UID, GID, Nlink     uint32
 	ProjLo, ProjHi      uint16
 	BigNextents         uint64 // extents of the data fork with nrext64
