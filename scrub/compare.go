@@ -18,12 +18,11 @@ import (
 // sightings that go away when looked at again, so they are, before it counts.
 const maxCandidates = 1 << 14
 
-// compareAG finds the candidates of one AG: differences between the claims and
-// the rmapbt, and between the rmapbt and the bnobt. An unreadable rmapbt is
+// compareGroup finds the candidates of one group: differences between the claims
+// and the rmapbt, and between the rmapbt and the free space. An unreadable rmapbt is
 // recorded in the group, not returned.
-func (p *pass) compareAG(ctx context.Context, agno ioctl.AGNumber) error {
-	g := &p.groups[agno]
-	if !p.r.coverage.Rmapbt {
+func (p *pass) compareGroup(ctx context.Context, g *group) error {
+	if !p.hasRmapbt(g) {
 		return p.compareFree(ctx, g)
 	}
 	if err := p.compareClaims(ctx, g); err != nil {
@@ -55,14 +54,15 @@ func (p *pass) unreadable(g *group, err error) error {
 }
 
 func (p *pass) compareClaims(ctx context.Context, g *group) error {
-	if _, err := p.trees.Update(ctx, g.agno); err != nil {
+	number := p.inTrees(g)
+	if _, err := p.trees.Update(ctx, number); err != nil {
 		return err
 	}
-	tree, err := p.trees.Rmaps(ctx, g.agno)
+	tree, err := p.trees.Rmaps(ctx, number)
 	if err != nil {
 		return err
 	}
-	for _, r := range p.trees.Duplicates(g.agno) {
+	for _, r := range p.trees.Duplicates(number) {
 		d := shadow.Difference{Kind: shadow.DiffDuplicate, HasClaim: true, Claim: r}
 		if err := p.addCandidate(ctx, g, &d); err != nil {
 			return err
@@ -70,23 +70,23 @@ func (p *pass) compareClaims(ctx context.Context, g *group) error {
 	}
 	turn := p.r.opts.Throttle.Turn()
 	defer turn.Leave()
-	kernel := paced(ctx, turn, witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf))
+	kernel := paced(ctx, turn, p.rmapView(ctx, g))
 	if p.r.fs.Geometry().Has(ioctl.FlagReflink) {
-		refs, err := p.trees.Refcounts(ctx, g.agno)
+		refs, err := p.trees.Refcounts(ctx, number)
 		if err != nil {
 			return err
 		}
 		if err := p.compareShared(g, refs); err != nil {
 			return err
 		}
-		kernel = p.checkMarks(g, paced(ctx, turn, witness.RecordView(ctx, p.r.fs, g.agno, p.fsmapBuf)), refs.Shared())
+		kernel = p.checkMarks(g, paced(ctx, turn, p.recordView(ctx, g)), refs.Shared())
 	}
 	kernel = predictable(kernel)
 	for d, err := range shadow.Diff(tree.Batches(), kernel) {
 		if err != nil {
 			return err
 		}
-		skip, err := p.unjudged(&d)
+		skip, err := p.unjudged(g, &d)
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,10 @@ func predictable(in iter.Seq2[[]shadow.Rmap, error]) iter.Seq2[[]shadow.Rmap, er
 // unjudged reports a record whose owner's forks cannot be read by design:
 // symbolic links and special files, quota and other private inodes. The
 // kernel's scrub of these inodes is what there is.
-func (p *pass) unjudged(d *shadow.Difference) (bool, error) {
+func (p *pass) unjudged(g *group, d *shadow.Difference) (bool, error) {
+	if g.realtime {
+		return p.unjudgedRT(d)
+	}
 	if d.HasClaim || !d.Kernel.IsInode() {
 		return false, nil
 	}
@@ -164,7 +167,7 @@ func (p *pass) hiddenByInobt(ino ioctl.Ino, d *shadow.Difference) bool {
 
 func (p *pass) addCandidate(ctx context.Context, g *group, d *shadow.Difference) error {
 	start, end := d.Blocks()
-	c := &confirm.Candidate{Window: confirm.Window{AGNo: g.agno, Start: uint32(start), Count: uint32(end - start)}}
+	c := &confirm.Candidate{Window: g.window(uint32(start), uint32(end-start))}
 	if d.HasClaim && d.Claim.IsInode() {
 		c.Owners = append(c.Owners, d.Claim.Owner)
 	}
@@ -181,35 +184,34 @@ func (p *pass) addCandidate(ctx context.Context, g *group, d *shadow.Difference)
 	}
 	g.candidates = slices.DeleteFunc(g.candidates, func(c *confirm.Candidate) bool { return c.Status == confirm.Dropped })
 	if len(g.candidates) > maxCandidates*3/4 {
-		return fmt.Errorf("compare AG %d: %w", g.agno, errTooMany)
+		return fmt.Errorf("compare %s: %w", g, errTooMany)
 	}
 	return nil
 }
 
-// errTooMany ends the comparison of an AG whose rmapbt and forks have next to
+// errTooMany ends the comparison of a group whose rmapbt and forks have next to
 // nothing in common.
 var errTooMany = errors.New("too many differences between forks and rmapbt to judge one by one")
 
 func (p *pass) compareSpace(ctx context.Context, g *group) error {
-	length := uint32(p.r.fs.Geometry().AGLength(g.agno))
 	turn := p.r.opts.Throttle.Turn()
 	defer turn.Leave()
-	owned := ranges(paced(ctx, turn, witness.RmapView(ctx, p.r.fs, g.agno, p.fsmapBuf)), func(r *shadow.Rmap) verdict.Range {
+	owned := ranges(paced(ctx, turn, p.rmapView(ctx, g)), func(r *shadow.Rmap) verdict.Range {
 		return verdict.Range{Start: r.StartBlock, Count: r.BlockCount}
 	})
-	free := ranges(witness.FreeView(ctx, p.r.fs, p.r.bnobt, g.agno, p.freeBuf), func(f *witness.Free) verdict.Range {
+	free := ranges(p.freeView(ctx, g), func(f *witness.Free) verdict.Range {
 		return verdict.Range{Start: f.Start, Count: f.Count}
 	})
-	for c, err := range sweepSpace(length, owned, free) {
+	for c, err := range sweepSpace(p.blocks(g), owned, free) {
 		if err != nil {
 			return err
 		}
 		if len(g.space) == maxCandidates {
-			return fmt.Errorf("compare free space of AG %d: %w", g.agno, errTooMany)
+			return fmt.Errorf("compare free space of %s: %w", g, errTooMany)
 		}
 		p.r.sum.Candidates++
 		g.space = append(g.space, &confirm.SpaceCandidate{
-			Window:   confirm.Window{AGNo: g.agno, Start: c.Start, Count: c.Count},
+			Window:   g.window(c.Start, c.Count),
 			Conflict: c.kind,
 		})
 	}

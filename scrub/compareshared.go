@@ -24,11 +24,11 @@ const maxShared = 1 << 12
 // the refcountbt calls shared, as GETBMAPX told the walk: exact, but only of
 // inodes with the reflink flag.
 func (p *pass) compareShared(g *group, refs *shadow.RefcountTree) error {
-	for d, err := range shadow.DiffShared(refs.Shared(), p.walk.SharedIn(g.agno)) {
+	for d, err := range shadow.DiffShared(refs.Shared(), p.sharedIn(g)) {
 		if err != nil {
 			return err
 		}
-		p.addShared(g, confirm.Window{AGNo: g.agno, Start: d.Start, Count: d.Len}, d.Kind == shadow.DiffMissing)
+		p.addShared(g, g.window(d.Start, d.Len), d.Kind == shadow.DiffMissing)
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func (p *pass) checkMarks(g *group, recs iter.Seq2[[]witness.Record, error], sev
 				}
 				shared := first.Len > 0 && uint64(first.Start) < r.End()
 				if shared != r.Shared {
-					p.addShared(g, confirm.Window{AGNo: g.agno, Start: r.StartBlock, Count: r.BlockCount}, shared)
+					p.addShared(g, g.window(r.StartBlock, r.BlockCount), shared)
 				}
 			}
 			if !yield(out, err) || err != nil {

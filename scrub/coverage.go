@@ -67,9 +67,7 @@ func (r *run) cover() error {
 		c.Checked = append(c.Checked, "bnobt")
 	}
 	r.probeLive()
-	if geo := r.fs.Geometry(); geo.RTBlocks > 0 {
-		c.NotChecked = append(c.NotChecked, Uncovered{"realtime blocks against forks", "scrubd compares the data device only"})
-	}
+	r.coverRealtime()
 	return nil
 }
 

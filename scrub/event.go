@@ -107,6 +107,8 @@ type Coverage struct {
 	NotChecked []Uncovered
 	// KernelScrub, Repair and Rmapbt are the parts that --require can name.
 	KernelScrub, Repair, Rmapbt bool
+	// Realtime is set where the blocks of realtime files are compared too.
+	Realtime bool
 	// Live is set where the kernel tells what writers change while a pass reads;
 	// LiveWhy says why it does not. Nothing is left unchecked without it.
 	Live    bool
@@ -140,7 +142,7 @@ type Summary struct {
 
 	Inodes, Extents uint64
 	AGs             uint64
-	// ComparedBytes is the size of the AGs whose space was compared.
+	// ComparedBytes is the size of the AGs and realtime groups whose space was compared.
 	ComparedBytes uint64
 	KernelCalls   uint64
 	// KernelTimes is how long the kernel's scrub and repair calls took.

@@ -26,7 +26,9 @@ type evidence struct {
 }
 
 type pieceRecord struct {
+	// AGNo is a realtime group, and the blocks are its, with Realtime.
 	AGNo         ioctl.AGNumber `json:"agno"`
+	Realtime     bool           `json:"realtime,omitempty"`
 	Start        uint32         `json:"agbno"`
 	Count        uint32         `json:"blocks"`
 	Fork         *shadow.Rmap   `json:"fork"`
@@ -56,7 +58,7 @@ type forkExtent struct {
 }
 
 type scrubRecord struct {
-	AGNo  ioctl.AGNumber `json:"agno"`
+	AGNo  ioctl.AGNumber `json:"agno"` // or the realtime group, for types of one
 	Type  string         `json:"type"`
 	Flags string         `json:"flags"`
 }
@@ -90,11 +92,11 @@ func (p *pass) saveFinding(ctx context.Context, dir *state.Dir, f *finding) (pat
 	for _, s := range f.steps {
 		doc.Repairs = append(doc.Repairs, s.String())
 	}
-	for _, d := range f.disputes {
+	for _, d := range slices.Concat(f.disputes, f.rtDisputes) {
 		for i := range d.Pieces {
 			pc := &d.Pieces[i]
 			doc.Pieces = append(doc.Pieces, pieceRecord{
-				AGNo: pc.AGNo, Start: pc.Start, Count: pc.Count, Fork: pc.Claim, Rmapbt: pc.Record,
+				AGNo: pc.AGNo, Realtime: f.Realtime, Start: pc.Start, Count: pc.Count, Fork: pc.Claim, Rmapbt: pc.Record,
 				Bnobt: pc.Space.String(), Shared: pc.Shared, OtherClaims: pc.OtherClaims, OtherRecords: pc.OtherRecords,
 			})
 		}
@@ -121,6 +123,13 @@ func (p *pass) saveFinding(ctx context.Context, dir *state.Dir, f *finding) (pat
 	raw, err := p.metadataBlocks(ctx, f, groups)
 	if err != nil {
 		return "", err
+	}
+	if f.Realtime {
+		more, scrubs, err := p.rtEvidence(ctx, f)
+		if err != nil {
+			return "", err
+		}
+		raw, doc.Scrubs = append(raw, more...), append(doc.Scrubs, scrubs...)
 	}
 	if err := ev.RawBlocks("", raw); err != nil {
 		// The records are what a person needs; the raw blocks come on top where

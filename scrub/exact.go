@@ -9,6 +9,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
 	"github.com/scrubd/scrubd/scrub/kernel"
+	"github.com/scrubd/scrubd/scrub/live"
 )
 
 // proveExact looks once more at what could not be settled, and at what nobody
@@ -98,7 +99,10 @@ func (p *pass) proveQuiet(ctx context.Context, subjects []confirm.Subject) error
 		p.r.log.WithError(err).Info("no tracepoints tell of a quiet moment")
 		return nil
 	}
-	return p.settler.ProveQuiet(ctx, func(ctx context.Context, agno ioctl.AGNumber, observe func() error) (bool, error) {
-		return stream.Quiet(ctx, agno, drain, observe)
+	return p.settler.ProveQuiet(ctx, func(ctx context.Context, g live.Group, observe func() error) (bool, error) {
+		if g.Realtime {
+			return stream.Quiet(ctx, g, p.r.drainRT, observe)
+		}
+		return stream.Quiet(ctx, g, drain, observe)
 	}, subjects)
 }

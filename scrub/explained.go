@@ -22,6 +22,9 @@ type explained struct {
 	chunksOf map[ioctl.AGNumber]bool
 	// crossed are AGs whose AGFL names blocks of others: a fault of its own.
 	crossed map[ioctl.AGNumber]bool
+	// rtForks are realtime files of which the kernel found something bad, while
+	// something that their forks are compared with is in question.
+	rtForks map[ioctl.Ino]bool
 }
 
 func (p *pass) explain() *explained {
@@ -35,6 +38,9 @@ func (p *pass) explain() *explained {
 	for _, f := range p.findings {
 		for _, file := range f.Files {
 			e.inodes[file.Ino] = true
+		}
+		if f.Realtime && e.rtForks == nil {
+			e.rtForks = p.rtFilesOf(sortedKeys(p.inodeBad))
 		}
 		switch {
 		case len(f.disputes) > 0:
@@ -130,7 +136,7 @@ func (e *explained) inode(ino ioctl.Ino, agno ioctl.AGNumber, results []kernel.R
 	if e.inodes[ino] || e.chunksOf[agno] {
 		return true
 	}
-	if !e.forks {
+	if !e.forks && !e.rtForks[ino] {
 		return false
 	}
 	// A fork that only disagrees, while something that it is compared with is in

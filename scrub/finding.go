@@ -93,10 +93,13 @@ type Finding struct {
 	Outcome  Outcome
 	// HasAG tells whether AGNo means something; filesystem-wide and inode
 	// findings without blocks have none.
-	HasAG   bool
-	AGNo    ioctl.AGNumber
-	Extents []Extent
-	Files   []File
+	HasAG bool
+	AGNo  ioctl.AGNumber
+	// Realtime: the finding is about a realtime group, not an AG: AGNo, and AGNo of
+	// Extents, are its number, and HasAG is false.
+	Realtime bool
+	Extents  []Extent
+	Files    []File
 	// ScrubTypes are the kernel's scrub types that showed this fault too.
 	ScrubTypes []ioctl.ScrubType
 	Witnesses  []Witness

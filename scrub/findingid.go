@@ -20,14 +20,17 @@ import (
 func (p *pass) placeOf(f *finding) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%x %s %d %t %d", p.r.fs.Geometry().UUID, f.AtFault, f.Row, f.HasAG, f.AGNo)
-	if f.AtFault == string(verdict.Undecided) || !f.HasAG {
+	if f.Realtime {
+		fmt.Fprint(h, " realtime")
+	}
+	if f.AtFault == string(verdict.Undecided) || !f.HasAG && !f.Realtime {
 		for _, e := range f.Extents {
 			fmt.Fprintf(h, " %d:%d", e.AGNo, e.StartBlock)
 			break
 		}
 	}
 	for _, file := range f.Files {
-		if f.AtFault != string(verdict.Rmapbt) && f.AtFault != string(verdict.Bnobt) {
+		if f.AtFault != string(verdict.Rmapbt) && f.AtFault != string(verdict.Bnobt) && !f.byGroup() {
 			fmt.Fprintf(h, " %d", file.Ino)
 		}
 	}

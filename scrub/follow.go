@@ -15,7 +15,7 @@ import (
 )
 
 func (p *pass) treeOptions() trees.Options {
-	return trees.Options{Budget: p.r.budget, Dir: p.r.spill, AvoidDevice: p.r.fs.Device(), Log: p.log}
+	return trees.Options{Budget: p.r.budget, Dir: p.r.spill, AvoidDevice: p.r.fs.Device(), Log: p.log, AGs: len(p.groups)}
 }
 
 // follow begins to listen to the kernel, for the trees that this pass makes.
@@ -25,7 +25,7 @@ func (p *pass) follow() error {
 		return nil
 	}
 	var err error
-	if p.log, err = trees.NewLog(len(p.groups), p.treeOptions()); err != nil {
+	if p.log, err = trees.NewLog(len(p.everyGroup()), p.treeOptions()); err != nil {
 		return fmt.Errorf("follow the kernel's changes: %w", err)
 	}
 	p.listen(p.log)
@@ -46,20 +46,19 @@ func (p *pass) catchUp(ctx context.Context) error {
 	if p.stream == nil {
 		return nil
 	}
-	for i := range p.groups {
-		g := &p.groups[i]
+	for _, g := range p.everyGroup() {
 		if len(g.candidates) == 0 {
 			continue
 		}
-		if _, err := p.trees.Update(ctx, g.agno); err != nil {
+		if _, err := p.trees.Update(ctx, p.inTrees(g)); err != nil {
 			return err
 		}
-		tree, err := p.trees.Rmaps(ctx, g.agno)
+		tree, err := p.trees.Rmaps(ctx, p.inTrees(g))
 		if err != nil {
 			return err
 		}
 		for _, c := range g.candidates {
-			gone, err := p.caughtUp(ctx, tree, c)
+			gone, err := p.caughtUp(ctx, g, tree, c)
 			if err != nil {
 				return err
 			}
@@ -74,12 +73,12 @@ func (p *pass) catchUp(ctx context.Context) error {
 
 // caughtUp tells whether tree and rmapbt agree about the blocks of c and its
 // owners now. What cannot be read agrees with nothing.
-func (p *pass) caughtUp(ctx context.Context, tree *shadow.RmapTree, c *confirm.Candidate) (bool, error) {
+func (p *pass) caughtUp(ctx context.Context, g *group, tree *shadow.RmapTree, c *confirm.Candidate) (bool, error) {
 	if c.Against != confirm.AgainstRmapbt || c.Status != confirm.Pending {
 		return false, nil
 	}
 	w := window{uint64(c.Start), uint64(c.Start) + uint64(c.Count)}
-	if slices.ContainsFunc(p.trees.Duplicates(c.AGNo), func(r shadow.Rmap) bool { return uint64(r.StartBlock) < w.end && w.start < r.End() }) {
+	if slices.ContainsFunc(p.trees.Duplicates(p.inTrees(g)), func(r shadow.Rmap) bool { return uint64(r.StartBlock) < w.end && w.start < r.End() }) {
 		return false, nil // not in the tree
 	}
 	var claims, kernel []shadow.Rmap
@@ -89,7 +88,7 @@ func (p *pass) caughtUp(ctx context.Context, tree *shadow.RmapTree, c *confirm.C
 		}
 		claims = append(claims, w.cut(r))
 	}
-	recs, err := witness.RmapWindow(p.r.fs, c.AGNo, ioctl.AGBlock(c.Start), ioctl.AGBlock(c.Count), p.fsmapBuf, nil)
+	recs, err := p.rmapWindow(g, c.Start, c.Count)
 	if err != nil {
 		if errors.Is(err, ioctl.ErrCorrupt) || errors.Is(err, witness.ErrStuck) {
 			err = nil
@@ -103,7 +102,7 @@ func (p *pass) caughtUp(ctx context.Context, tree *shadow.RmapTree, c *confirm.C
 		if err != nil {
 			return false, err
 		}
-		if skip, err := p.unjudged(&d); err != nil || !skip {
+		if skip, err := p.unjudged(g, &d); err != nil || !skip {
 			return false, err
 		}
 	}

@@ -194,6 +194,12 @@ func (p *pass) barriers(ctx context.Context, ino ioctl.Ino) error {
 		if err != nil && endsRun(ctx, err) {
 			return err
 		}
+		if fork == ioctl.DataFork && p.isRealtime(ino) {
+			if err := p.rtBarriers(ctx, recs); err != nil {
+				return err
+			}
+			continue
+		}
 		for i := range recs {
 			agno, _ := p.r.fs.Geometry().DAddrToAG(recs[i].Block)
 			if uint64(agno) < uint64(len(p.groups)) && !slices.Contains(groups, agno) {

@@ -18,8 +18,10 @@ type finding struct {
 	order    int    // repairs go by ascending order, one order a pass
 	steps    []step
 	disputes []*dispute
-	blockers []verdict.Blocker
-	copyData bool // the data in its blocks belongs to the evidence: it will be lost
+	// rtDisputes are those of a finding about a realtime group.
+	rtDisputes []*dispute
+	blockers   []verdict.Blocker
+	copyData   bool // the data in its blocks belongs to the evidence: it will be lost
 }
 
 // step is one repair call.
@@ -75,6 +77,9 @@ func (p *pass) judge(ctx context.Context) error {
 		return err
 	}
 	if err := p.findUnreadable(ctx, fs); err != nil {
+		return err
+	}
+	if err := p.judgeRealtime(ctx, fs); err != nil {
 		return err
 	}
 	p.findKernel(fs)

@@ -27,7 +27,7 @@ func (p *pass) findKernel(fs *verdict.FS) {
 		}
 	}
 	for _, res := range p.fsBad {
-		if res.Bad() {
+		if res.Bad() && !p.rt.explained[res.Object] {
 			p.add(&finding{Finding: &Finding{
 				AtFault: res.Type.String(), Severity: Corruption, ScrubTypes: []ioctl.ScrubType{res.Type},
 				Summary: fmt.Sprintf("the kernel finds %s corrupt", res.Object),
@@ -131,6 +131,7 @@ func (p *pass) findInode(ino ioctl.Ino, results []kernel.Result, unsettledElsewh
 			f.blockers = []verdict.Blocker{{Clause: "order", Why: "another finding comes first"}}
 		}
 	}
+	f.blockers = append(f.blockers, p.rtInodeBlockers(f, res)...)
 	if len(f.blockers) > 0 {
 		f.WaysOut = offline()
 		if verdict.LossOf(res.Type) == verdict.LossSalvage && res.Type != ioctl.ScrubTypeINODE {
@@ -191,7 +192,7 @@ func (p *pass) inodeBlockers(ino ioctl.Ino, res kernel.Result) []verdict.Blocker
 // the reflink flag, and has another owner of them.
 func (p *pass) sharesUnflagged(ino ioctl.Ino) bool {
 	recs, err := p.settler.Fork(uint64(ino), ioctl.DataFork)
-	if err != nil {
+	if err != nil || p.isRealtime(ino) {
 		return false
 	}
 	geo := p.r.fs.Geometry()

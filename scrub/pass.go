@@ -29,6 +29,7 @@ type pass struct {
 	began time.Time // with room for the grain of ctimes
 
 	groups  []group
+	rt      realtime
 	walk    *walk.Result
 	trees   *trees.Set // the claims of the walk
 	settler *confirm.Settler
@@ -58,9 +59,10 @@ type pass struct {
 	fsmapBuf, freeBuf *ioctl.FSMapBuffer
 }
 
-// group is what a pass knows of one AG.
+// group is what a pass knows of one AG, or of a group of the realtime device.
 type group struct {
-	agno          ioctl.AGNumber
+	agno          ioctl.AGNumber // the realtime group's number with realtime
+	realtime      bool
 	scrubs        map[ioctl.ScrubType]verdict.Scrub
 	sick          ioctl.AGHealth
 	candidates    []*confirm.Candidate
@@ -115,6 +117,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 	for i := range p.groups {
 		p.groups[i] = group{agno: ioctl.AGNumber(i), scrubs: make(map[ioctl.ScrubType]verdict.Scrub)}
 	}
+	p.rt.groups = r.realtimeGroups()
 	if err := p.follow(); err != nil {
 		return p, err
 	}
@@ -131,6 +134,7 @@ func (r *run) check(ctx context.Context, n int) (p *pass, err error) {
 		{PhaseConfirm, r.coverage.KernelScrub, p.scrubSpace},
 		{PhaseConfirm, r.coverage.KernelScrub, p.findSuspects},
 		{PhaseConfirm, r.coverage.KernelScrub, p.rescrubInodes},
+		{PhaseConfirm, r.coverage.KernelScrub, p.scrubRealtime},
 		{PhaseConfirm, true, p.judge},
 	}
 	for _, s := range steps {
@@ -265,35 +269,40 @@ func (p *pass) walkInodes(ctx context.Context) error {
 	}
 	p.r.sum.Inodes, p.r.sum.Extents = p.walk.Inodes, p.walk.Extents
 	p.r.sum.WalkSeconds += time.Since(began).Seconds()
-	claims := p.walk.Claims
-	p.walk.Claims = nil // the set's from here on
+	claims := slices.Concat(p.walk.Claims, p.walk.RTClaims)
+	p.walk.Claims, p.walk.RTClaims = nil, nil // the set's from here on
 	p.trees, err = trees.New(claims, p.treeOptions())
 	p.log = nil // the set's as well
 	return err
 }
 
 func (p *pass) compare(ctx context.Context) error {
-	p.settler = confirm.New(p.r.fs, p.r.bnobt, confirm.Options{
+	o := confirm.Options{
 		Drain:           p.r.drain(),
 		MultigrainCtime: p.r.multigrain,
 		Static:          p.r.static,
+		RTStatic:        p.r.rtStatic,
 		Progress: func(_, pending, total int) {
 			p.r.progress.step(uint64(total-pending), uint64(total))
 		},
-	})
+	}
+	if p.r.coverage.KernelScrub {
+		o.DrainRT = p.r.kern.DrainRT
+	}
+	p.settler = confirm.New(p.r.fs, p.r.bnobt, o)
 	p.r.sum.ComparedBytes = 0 // every pass compares anew
-	for i := range p.groups {
-		if err := p.compareAG(ctx, ioctl.AGNumber(i)); err != nil {
+	groups := p.everyGroup()
+	for i, g := range groups {
+		if err := p.compareGroup(ctx, g); err != nil {
 			if !errors.Is(err, errTooMany) {
 				return err
 			}
-			p.groups[i].rmapErr = err
+			g.rmapErr = err
 		}
-		if p.groups[i].rmapErr == nil {
-			geo := p.r.fs.Geometry()
-			p.r.sum.ComparedBytes += uint64(geo.BlocksToBytes(uint64(geo.AGLength(ioctl.AGNumber(i)))))
+		if g.rmapErr == nil {
+			p.r.sum.ComparedBytes += uint64(p.r.fs.Geometry().BlocksToBytes(uint64(p.blocks(g))))
 		}
-		p.r.progress.step(uint64(i+1), uint64(len(p.groups)))
+		p.r.progress.step(uint64(i+1), uint64(len(groups)))
 	}
 	return nil
 }
@@ -307,10 +316,11 @@ func (p *pass) settle(ctx context.Context) error {
 	var cands []*confirm.Candidate
 	var space []*confirm.SpaceCandidate
 	var shared []*confirm.SharedCandidate
-	for i := range p.groups {
-		cands = append(cands, p.groups[i].candidates...)
-		space = append(space, p.groups[i].space...)
-		shared = append(shared, p.groups[i].shared...)
+	groups := p.everyGroup()
+	for _, g := range groups {
+		cands = append(cands, g.candidates...)
+		space = append(space, g.space...)
+		shared = append(shared, g.shared...)
 	}
 	if err := p.settler.Settle(ctx, cands); err != nil {
 		return fmt.Errorf("confirm differences: %w", err)
@@ -324,8 +334,7 @@ func (p *pass) settle(ctx context.Context) error {
 	if err := p.proveExact(ctx, cands, space); err != nil {
 		return fmt.Errorf("confirm in a quiet moment: %w", err)
 	}
-	for i := range p.groups {
-		g := &p.groups[i]
+	for _, g := range groups {
 		p.r.sum.Dropped += dropped(&g.candidates, func(c *confirm.Candidate) bool { return c.Status == confirm.Dropped })
 		p.r.sum.Dropped += dropped(&g.space, func(c *confirm.SpaceCandidate) bool { return c.Status == confirm.Dropped })
 		p.r.sum.Dropped += dropped(&g.shared, func(c *confirm.SharedCandidate) bool { return c.Status == confirm.Dropped })

@@ -26,6 +26,15 @@ func (f *forks) close() {
 	f.claims = nil
 }
 
+// number is the number that a group has in the claims; false if it was not there.
+func (f *forks) number(g *group) (ioctl.AGNumber, bool) {
+	if !g.realtime {
+		return g.agno, int(g.agno) < f.claims.AGs()
+	}
+	number := f.claims.RT(g.rgno())
+	return number, int(number) < f.claims.Len()
+}
+
 // takeForks takes the claims of every AG over from the pass: a rebuild of a
 // fork reads all AGs.
 func (p *pass) takeForks(due []*finding) *forks {
@@ -50,24 +59,28 @@ func (r *run) proveForks(ctx context.Context, p *pass, before *forks) error {
 	}
 	r.progress.enter(PhaseProof, p.n)
 	lost := make(map[uint64][]verdictExtent)
-	for agno := range ioctl.AGNumber(min(before.claims.Len(), p.trees.Len())) {
-		old, err := before.claims.Rmaps(ctx, agno)
+	for _, g := range p.everyGroup() {
+		number, ok := before.number(g)
+		if !ok {
+			continue // the filesystem has grown since
+		}
+		old, err := before.claims.Rmaps(ctx, number)
 		if err != nil {
 			return err
 		}
-		now, err := p.trees.Rmaps(ctx, agno)
+		now, err := p.trees.Rmaps(ctx, p.inTrees(g))
 		if err != nil {
 			return err
 		}
 		for d, err := range shadow.Diff(old.Batches(), now.Batches()) {
 			if err != nil {
-				return fmt.Errorf("compare forks of AG %d with those before the repair: %w", agno, err)
+				return fmt.Errorf("compare forks of %s with those before the repair: %w", g, err)
 			}
 			if !d.HasClaim || !d.Claim.IsInode() || before.exempt[d.Claim.Owner] {
 				continue
 			}
 			if len(lost[d.Claim.Owner]) < maxListed {
-				lost[d.Claim.Owner] = append(lost[d.Claim.Owner], verdictExtent{agno, d.Claim})
+				lost[d.Claim.Owner] = append(lost[d.Claim.Owner], verdictExtent{g, d.Claim})
 			}
 		}
 	}
@@ -83,13 +96,17 @@ func (r *run) proveForks(ctx context.Context, p *pass, before *forks) error {
 			continue
 		}
 		f := &finding{Finding: &Finding{
-			AtFault: "fork", Severity: Critical, Outcome: Failed, HasAG: true, AGNo: extents[0].agno,
-			Files:   []File{{Ino: ioctl.Ino(ino)}},
-			Summary: fmt.Sprintf("inode %d maps less than before the repair: %s", ino, describe(&gone[0])),
-			Reason:  "a repair changed a file that it was not to change: stop writing to this filesystem and compare with a backup",
+			AtFault: "fork", Severity: Critical, Outcome: Failed, HasAG: !extents[0].of.realtime, AGNo: extents[0].of.agno,
+			Realtime: extents[0].of.realtime,
+			Files:    []File{{Ino: ioctl.Ino(ino)}},
+			Summary:  fmt.Sprintf("inode %d maps less than before the repair: %s", ino, describe(&gone[0])),
+			Reason:   "a repair changed a file that it was not to change: stop writing to this filesystem and compare with a backup",
 		}, order: orderNone}
 		for _, e := range extents {
-			f.Extents = append(f.Extents, Extent{e.agno, ioctl.AGBlock(e.claim.StartBlock), e.claim.BlockCount})
+			if e.of.realtime != f.Realtime {
+				continue // a file that lost blocks on both devices is named for one
+			}
+			f.Extents = append(f.Extents, Extent{e.of.agno, ioctl.AGBlock(e.claim.StartBlock), e.claim.BlockCount})
 		}
 		p.add(f)
 	}
@@ -97,7 +114,7 @@ func (r *run) proveForks(ctx context.Context, p *pass, before *forks) error {
 }
 
 type verdictExtent struct {
-	agno  ioctl.AGNumber
+	of    *group
 	claim shadow.Rmap
 }
 

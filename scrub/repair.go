@@ -332,8 +332,11 @@ func (r *run) takeNotes(p *pass) {
 		}
 		r.sum.Notes = append(r.sum.Notes, note)
 	}
-	if n := p.walk.RTInodes; n > 0 {
-		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("the data of %s on the realtime device, and attributes of theirs, were not compared", plural(n, "file")))
+	if n := p.walk.RTSkipped; n > 0 {
+		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("the data of %s on the realtime device was not compared", plural(n, "file")))
+	}
+	if n := p.walk.RTAttrs; n > 0 {
+		r.sum.Notes = append(r.sum.Notes, fmt.Sprintf("attributes in blocks of %s with data on the realtime device were not compared: the kernel tells wrong addresses of them", plural(n, "file")))
 	}
 	for _, results := range p.inodeBad {
 		for _, res := range results {

@@ -36,8 +36,11 @@ type baseImage struct {
 
 // TestMain removes the base image, which outlives the test that made it.
 func TestMain(m *testing.M) {
+	if dir, ok := os.LookupEnv(envMakeRT); ok {
+		os.Exit(makeRTBase(dir))
+	}
 	code := m.Run()
-	for _, dir := range []string{base.dir, small.dir} {
+	for _, dir := range []string{base.dir, small.dir, rtBase.dir} {
 		if dir != "" {
 			_ = os.RemoveAll(dir)
 		}

@@ -197,7 +197,7 @@ func (p *pass) unowned(ctx context.Context, g *group) (unreadableSums, error) {
 		if !d.HasKernel {
 			continue // what the unreadable part would have said
 		}
-		skip, err := p.unjudged(&d)
+		skip, err := p.unjudged(g, &d)
 		if err != nil {
 			return sums, err
 		}

@@ -19,14 +19,14 @@ func (p *pass) compareFree(ctx context.Context, g *group) error {
 	var free []witness.Free
 	if p.r.bnobt != nil {
 		turn := p.r.opts.Throttle.Turn()
-		for recs, err := range paced(ctx, turn, witness.FreeView(ctx, p.r.fs, p.r.bnobt, g.agno, p.freeBuf)) {
+		for recs, err := range paced(ctx, turn, p.freeView(ctx, g)) {
 			if err != nil {
 				return p.unreadable(g, err)
 			}
 			free = append(free, recs...)
 		}
 	}
-	tree, err := p.trees.Rmaps(ctx, g.agno)
+	tree, err := p.trees.Rmaps(ctx, p.inTrees(g))
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (p *pass) compareFree(ctx context.Context, g *group) error {
 				reach = *r
 			}
 			if len(g.candidates) >= maxCandidates {
-				return fmt.Errorf("compare AG %d: %w", g.agno, errTooMany)
+				return fmt.Errorf("compare %s: %w", g, errTooMany)
 			}
 		}
 	}
@@ -61,7 +61,7 @@ func (p *pass) compareFree(ctx context.Context, g *group) error {
 
 func (p *pass) addClaimCandidate(g *group, against confirm.Against, r, other *shadow.Rmap) {
 	c := &confirm.Candidate{
-		Window:  confirm.Window{AGNo: g.agno, Start: r.StartBlock, Count: r.BlockCount},
+		Window:  g.window(r.StartBlock, r.BlockCount),
 		Against: against,
 	}
 	for _, o := range []*shadow.Rmap{r, other} {

@@ -53,6 +53,8 @@ const (
 	FieldMount     = "mount"
 	FieldAGNo      = "agno"
 	FieldAGBno     = "agbno"
+	FieldRGNo      = "rgno"  // of a realtime group, in place of agno and agbno
+	FieldRGBno     = "rgbno" // block in it
 	FieldBlocks    = "blocks"
 	FieldIno       = "ino"
 	FieldGen       = "gen"
@@ -74,6 +76,7 @@ const (
 // of it.
 var xfsFields = map[string]bool{
 	FieldDevice: true, FieldUUID: true, FieldMount: true, FieldAGNo: true, FieldAGBno: true,
+	FieldRGNo: true, FieldRGBno: true,
 	FieldBlocks: true, FieldIno: true, FieldGen: true, FieldPath: true,
 }
 

@@ -181,7 +181,13 @@ func (r *journalReporter) finding(k *systemd.Kind, f *scrub.Finding) *logrus.Ent
 	if f.HasAG {
 		fields[systemd.FieldAGNo] = f.AGNo
 	}
-	if len(f.Extents) > 0 {
+	if f.Realtime {
+		fields[systemd.FieldRGNo] = f.AGNo
+	}
+	if len(f.Extents) > 0 && f.Realtime {
+		fields[systemd.FieldRGBno] = f.Extents[0].StartBlock
+		fields[systemd.FieldBlocks] = f.Extents[0].BlockCount
+	} else if len(f.Extents) > 0 {
 		fields[systemd.FieldAGBno] = f.Extents[0].StartBlock
 		fields[systemd.FieldBlocks] = f.Extents[0].BlockCount
 	}

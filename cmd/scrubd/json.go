@@ -90,6 +90,8 @@ type jsonFinding struct {
 	Reasons        []string      `json:"reasons,omitempty"`
 	AGNo           *uint32       `json:"agno,omitempty"`
 	Extents        []jsonExtent  `json:"extents,omitempty"`
+	RGNo           *uint32       `json:"rgno,omitempty"`
+	RTExtents      []jsonRTRange `json:"rt_extents,omitempty"`
 	Files          []jsonFile    `json:"files,omitempty"`
 	ScrubTypes     []string      `json:"scrub_types,omitempty"`
 	Witnesses      []jsonWitness `json:"witnesses,omitempty"`
@@ -114,6 +116,13 @@ type jsonPlan struct {
 type jsonExtent struct {
 	AGNo         uint32 `json:"agno"`
 	StartAGBlock uint32 `json:"start_agblock"`
+	LengthBlocks uint32 `json:"length_fsblocks"`
+}
+
+// jsonRTRange is blocks of a realtime group.
+type jsonRTRange struct {
+	RGNo         uint32 `json:"rgno"`
+	StartRGBlock uint32 `json:"start_rgblock"`
 	LengthBlocks uint32 `json:"length_fsblocks"`
 }
 
@@ -291,7 +300,14 @@ func (r *jsonReporter) finding(f *scrub.Finding) {
 	if f.HasAG {
 		m.AGNo = agnoJSON(f.AGNo)
 	}
-	m.Extents = extentsJSON(f.Extents)
+	if f.Realtime {
+		m.RGNo = agnoJSON(f.AGNo)
+		for _, e := range f.Extents {
+			m.RTExtents = append(m.RTExtents, jsonRTRange{uint32(e.AGNo), uint32(e.StartBlock), e.BlockCount})
+		}
+	} else {
+		m.Extents = extentsJSON(f.Extents)
+	}
 	for _, file := range f.Files {
 		j := jsonFile{Inode: uint64(file.Ino), Generation: uint32(file.Gen), Path: file.Path}
 		if !utf8.ValidString(file.Path) {

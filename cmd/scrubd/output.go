@@ -246,8 +246,12 @@ func headline(f *scrub.Finding) string {
 // where names blocks and owners.
 func where(f *scrub.Finding) string {
 	var parts []string
-	if len(f.Extents) == 0 && f.HasAG {
-		parts = append(parts, fmt.Sprintf("AG %d", f.AGNo))
+	group := "AG"
+	if f.Realtime {
+		group = "rtgroup"
+	}
+	if len(f.Extents) == 0 && (f.HasAG || f.Realtime) {
+		parts = append(parts, fmt.Sprintf("%s %d", group, f.AGNo))
 	}
 	for i, e := range f.Extents {
 		if i == shownExtents {
@@ -255,10 +259,10 @@ func where(f *scrub.Finding) string {
 			break
 		}
 		if e.BlockCount == 1 {
-			parts = append(parts, fmt.Sprintf("AG %d block %d", e.AGNo, e.StartBlock))
+			parts = append(parts, fmt.Sprintf("%s %d block %d", group, e.AGNo, e.StartBlock))
 			continue
 		}
-		parts = append(parts, fmt.Sprintf("AG %d blocks %d-%d", e.AGNo, e.StartBlock,
+		parts = append(parts, fmt.Sprintf("%s %d blocks %d-%d", group, e.AGNo, e.StartBlock,
 			uint64(e.StartBlock)+uint64(e.BlockCount)-1))
 	}
 	for i, file := range f.Files {

@@ -44,7 +44,7 @@ func (s *Settler) Measure(ino uint64) (Measured, error) {
 	if err != nil {
 		return Measured{}, err
 	}
-	v, err := s.read(in, Window{}, true)
+	v, err := s.read(in, Window{Realtime: in.realtime}, true)
 	if err != nil {
 		return Measured{}, err
 	}
@@ -78,7 +78,8 @@ func (s *Settler) StillClaims(w Window, claim shadow.Rmap) ([]shadow.Rmap, error
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.read(in, Window{AGNo: w.AGNo, Start: uint32(lo), Count: uint32(hi - lo)}, true)
+	w.Start, w.Count = uint32(lo), uint32(hi-lo)
+	v, err := s.read(in, w, true)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +160,7 @@ func (s *Settler) stillMaps(in *Inode, r *shadow.Rmap) (bool, error) {
 // Errors: [ioctl.ErrCorrupt]; those that end a run.
 func (s *Settler) MapsOffsets(r *shadow.Rmap) (bool, error) {
 	in, err := s.look(r.Owner)
-	if err != nil || in.file < 0 || in.realtime && r.Flags()&shadow.OffsetAttrFork == 0 {
+	if err != nil || in.file < 0 {
 		return false, err
 	}
 	fork := ioctl.DataFork

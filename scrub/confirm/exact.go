@@ -3,14 +3,14 @@ package confirm
 import (
 	"slices"
 
-	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/live"
 	"github.com/scrubd/scrubd/scrub/verdict"
 )
 
 // Subject is what one observation settles if nothing was under way while it was
 // made: a [Candidate], or a [SpaceCandidate].
 type Subject interface {
-	group() ioctl.AGNumber
+	group() live.Group
 	// owners are the inodes that have to be open for an observation.
 	owners() []uint64
 	// prepare opens and reads what an observation needs, so that it neither opens
@@ -23,9 +23,9 @@ type Subject interface {
 	settled() bool
 }
 
-func (c *Candidate) group() ioctl.AGNumber { return c.AGNo }
-func (c *Candidate) owners() []uint64      { return c.Owners }
-func (c *Candidate) settled() bool         { return c.Exact || c.Status == Dropped }
+func (c *Candidate) group() live.Group { return c.Group() }
+func (c *Candidate) owners() []uint64  { return c.Owners }
+func (c *Candidate) settled() bool     { return c.Exact || c.Status == Dropped }
 
 // prepare looks the owners up and reads all that an observation will read once:
 // what is in memory by then is read in microseconds.
@@ -103,9 +103,9 @@ func (s *Settler) tells(in *Inode, v *view, agrees bool) (bool, error) {
 	return true, nil
 }
 
-func (c *SpaceCandidate) group() ioctl.AGNumber { return c.AGNo }
-func (c *SpaceCandidate) owners() []uint64      { return nil }
-func (c *SpaceCandidate) settled() bool         { return c.Quiet || c.Status == Dropped }
+func (c *SpaceCandidate) group() live.Group { return c.Group() }
+func (c *SpaceCandidate) owners() []uint64  { return nil }
+func (c *SpaceCandidate) settled() bool     { return c.Quiet || c.Status == Dropped }
 
 func (c *SpaceCandidate) prepare(s *Settler) (bool, error) {
 	_, err := c.observe(s)

@@ -13,6 +13,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/ioctl/ioctltest"
 	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/live"
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/shadow"
 )
@@ -53,7 +54,7 @@ func (r *rig) frozen(f *freezer, subjects ...confirm.Subject) {
 }
 
 // quietLook is a moment that is quiet at once.
-func quietLook(_ context.Context, _ ioctl.AGNumber, observe func() error) (bool, error) {
+func quietLook(_ context.Context, _ live.Group, observe func() error) (bool, error) {
 	return true, observe()
 }
 
@@ -254,7 +255,7 @@ func TestProveQuietOfForks(t *testing.T) {
 				all = append(all, unsettled(72+n, 1, alice))
 			}
 			var sizes []int
-			prove(r, func(_ context.Context, _ ioctl.AGNumber, observe func() error) (bool, error) {
+			prove(r, func(_ context.Context, _ live.Group, observe func() error) (bool, error) {
 				r.k.ResetCalls()
 				err := observe()
 				n := len(r.k.Calls(ioctltest.OpFSMap))

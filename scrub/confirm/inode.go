@@ -279,7 +279,7 @@ func (s *Settler) readForks(in *Inode, w Window) (view, error) {
 		return v, nil
 	}
 	v.state = verdict.OwnerLive // until a fork says otherwise; it may have been a moment's
-	if in.realtime {
+	if in.realtime && !w.Realtime {
 		// Its data is on another device, and of the blocks of its attributes the
 		// kernel says other addresses, see walk.Opaque. Who has none, has nothing here.
 		switch err := s.fs.Bmap(in.file, ioctl.AttrFork, s.bmap); {
@@ -357,11 +357,15 @@ func (s *Settler) take(in *Inode, fork ioctl.Fork, r *ioctl.BmapRecord, w Window
 		return
 	}
 	maphash.WriteComparable(h, [4]uint64{uint64(r.Offset), uint64(r.Block), uint64(r.Length), uint64(r.Flags & ioctl.BmapPrealloc)})
-	agno, agbno := s.geo.DAddrToAG(ioctl.DAddr(r.Block))
 	count := uint64(r.Length) >> s.sectorsLog
 	v.blocks += count
-	lo, hi := max(uint64(agbno), uint64(w.Start)), min(uint64(agbno)+count, w.end())
-	if agno != w.AGNo || lo >= hi {
+	realtime := in.realtime && fork == ioctl.DataFork
+	if realtime != w.Realtime || in.realtime && !realtime {
+		return // on the other device, or nobody knows where: see walk.Opaque
+	}
+	start, count, skipped := s.inGroup(r, w)
+	lo, hi := max(start, uint64(w.Start)), min(start+count, w.end())
+	if lo >= hi {
 		return
 	}
 	flags := uint64(0)
@@ -371,7 +375,7 @@ func (s *Settler) take(in *Inode, fork ioctl.Fork, r *ioctl.BmapRecord, w Window
 	if r.Flags&ioctl.BmapPrealloc != 0 {
 		flags |= shadow.OffsetUnwritten
 	}
-	off := uint64(r.Offset)>>s.sectorsLog + lo - uint64(agbno)
+	off := uint64(r.Offset)>>s.sectorsLog + skipped + lo - start
 	v.claims = append(v.claims, shadow.Rmap{
 		StartBlock: uint32(lo), BlockCount: uint32(hi - lo),
 		Owner: uint64(in.Ino), Offset: shadow.PackOffset(off, flags),

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/scrub/witness"
 	"github.com/scrubd/scrubd/shadow"
@@ -26,7 +25,7 @@ const maxShared = 32
 func inTurn(cands []*Candidate) []*Candidate {
 	pending := slices.DeleteFunc(slices.Clone(cands), func(c *Candidate) bool { return c.Status != Pending })
 	slices.SortStableFunc(pending, func(a, b *Candidate) int {
-		return cmp.Or(cmp.Compare(a.AGNo, b.AGNo), slices.Compare(a.Owners, b.Owners), cmp.Compare(a.Start, b.Start))
+		return cmp.Or(compareGroups(a.Group(), b.Group()), slices.Compare(a.Owners, b.Owners), cmp.Compare(a.Start, b.Start))
 	})
 	return pending
 }
@@ -52,7 +51,7 @@ func (s *Settler) voteAll(ctx context.Context, cands []*Candidate) error {
 }
 
 func (c *Candidate) sharesLook(o *Candidate) bool {
-	return c.AGNo == o.AGNo && slices.Equal(c.Owners, o.Owners)
+	return c.Group() == o.Group() && slices.Equal(c.Owners, o.Owners)
 }
 
 // vote looks once at candidates of one AG and the same owners.
@@ -160,7 +159,7 @@ func (s *Settler) picture(set []*Candidate, around Window) ([]witness.Record, bo
 	if len(set) == 1 || slices.ContainsFunc(set, func(c *Candidate) bool { return c.Against != AgainstRmapbt }) {
 		return nil, false
 	}
-	recs, whole, err := witness.RmapPicture(s.fs, around.AGNo, ioctl.AGBlock(around.Start), ioctl.AGBlock(around.Count), s.fsmap, s.recs[:0])
+	recs, whole, err := s.oneCall(around, s.recs[:0])
 	s.recs = recs
 	return recs, whole && err == nil
 }
@@ -208,7 +207,7 @@ func (s *Settler) window(c *Candidate) ([]witness.Record, error) {
 		return nil, nil
 	}
 	var err error
-	s.recs, err = witness.RmapWindow(s.fs, c.AGNo, ioctl.AGBlock(c.Start), ioctl.AGBlock(c.Count), s.fsmap, s.recs[:0])
+	s.recs, err = s.records(c.Window, s.recs[:0])
 	return s.recs, err
 }
 
@@ -227,7 +226,7 @@ func (s *Settler) windowRecords(c *Candidate, inodes []*Inode, all []witness.Rec
 		if lo >= hi {
 			continue
 		}
-		if !s.concerns(c, &r) || silent(inodes, r.Owner) {
+		if !s.concerns(c, &r) || silent(inodes, r.Owner, c.Realtime) {
 			continue
 		}
 		out = append(out, cut(r, lo, hi))
@@ -244,10 +243,12 @@ func (s *Settler) concerns(c *Candidate, r *shadow.Rmap) bool {
 }
 
 // silent tells whether owner is one of whom no claims are to be had by design.
-// One that would speak if it were not for a lease is none.
-func silent(inodes []*Inode, owner uint64) bool {
+// One that would speak if it were not for a lease is none. On the realtime device
+// only files have blocks, so that there it takes an inode of which BULKSTAT does
+// not tell.
+func silent(inodes []*Inode, owner uint64, realtime bool) bool {
 	return slices.ContainsFunc(inodes, func(in *Inode) bool {
-		return uint64(in.Ino) == owner && in.State == verdict.OwnerSilent && !in.refused
+		return uint64(in.Ino) == owner && in.State == verdict.OwnerSilent && !in.refused && (!realtime || in.Mode == 0)
 	})
 }
 
@@ -344,12 +345,10 @@ func (s *Settler) diff(c *Candidate, views []view, kernel []shadow.Rmap) ([]shad
 		return s.conflicts(c, views)
 	}
 	var claims []shadow.Rmap
-	if s.opts.Static != nil {
-		for _, r := range s.opts.Static(c.AGNo) {
-			lo, hi := max(uint64(r.StartBlock), uint64(c.Start)), min(r.End(), c.end())
-			if lo < hi {
-				claims = append(claims, cut(r, lo, hi))
-			}
+	for _, r := range s.static(c.Group()) {
+		lo, hi := max(uint64(r.StartBlock), uint64(c.Start)), min(r.End(), c.end())
+		if lo < hi {
+			claims = append(claims, cut(r, lo, hi))
 		}
 	}
 	for i := range views {

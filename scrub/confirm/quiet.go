@@ -1,6 +1,7 @@
 package confirm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/live"
 )
 
 // How long a moment without transactions under way is looked for. A busy AG has
@@ -19,9 +21,9 @@ const (
 	quietShrink = 4
 )
 
-// QuietFunc makes one observation of an AG and tells whether no chain of
+// QuietFunc makes one observation of a group and tells whether no chain of
 // transactions was under way there while it was made.
-type QuietFunc func(ctx context.Context, agno ioctl.AGNumber, observe func() error) (bool, error)
+type QuietFunc func(ctx context.Context, g live.Group, observe func() error) (bool, error)
 
 // ProveQuiet looks at each subject once more, in a moment in which nothing was
 // under way in its AG, and settles it: what is seen then is exact. Where no such
@@ -30,14 +32,14 @@ type QuietFunc func(ctx context.Context, agno ioctl.AGNumber, observe func() err
 // end a run.
 func (s *Settler) ProveQuiet(ctx context.Context, quiet QuietFunc, subjects []Subject) error {
 	todo := slices.DeleteFunc(slices.Clone(subjects), Subject.settled)
-	slices.SortStableFunc(todo, func(a, b Subject) int { return int(int64(a.group()) - int64(b.group())) })
+	slices.SortStableFunc(todo, func(a, b Subject) int { return compareGroups(a.group(), b.group()) })
 	for len(todo) > 0 {
-		agno := todo[0].group()
-		n := slices.IndexFunc(todo, func(t Subject) bool { return t.group() != agno })
+		g := todo[0].group()
+		n := slices.IndexFunc(todo, func(t Subject) bool { return t.group() != g })
 		if n < 0 {
 			n = len(todo)
 		}
-		if err := s.proveGroup(ctx, quiet, agno, todo[:n]); err != nil {
+		if err := s.proveGroup(ctx, quiet, g, todo[:n]); err != nil {
 			return err
 		}
 		todo = todo[n:]
@@ -45,8 +47,20 @@ func (s *Settler) ProveQuiet(ctx context.Context, quiet QuietFunc, subjects []Su
 	return nil
 }
 
-// proveGroup settles what it can of one AG.
-func (s *Settler) proveGroup(ctx context.Context, quiet QuietFunc, agno ioctl.AGNumber, todo []Subject) error {
+// compareGroups orders AGs by number, and realtime groups behind them.
+func compareGroups(a, b live.Group) int {
+	switch {
+	case a.Realtime == b.Realtime:
+		return cmp.Compare(a.AGNo, b.AGNo)
+	case b.Realtime:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// proveGroup settles what it can of one group.
+func (s *Settler) proveGroup(ctx context.Context, quiet QuietFunc, g live.Group, todo []Subject) error {
 	size := min(quietBatch, len(todo))
 	for tries := 0; len(todo) > 0 && tries < quietTries; {
 		batch := todo[:min(size, len(todo))]
@@ -59,7 +73,7 @@ func (s *Settler) proveGroup(ctx context.Context, quiet QuietFunc, agno ioctl.AG
 			continue
 		}
 		for vain := 0; ; {
-			still, err := s.proveBatch(ctx, quiet, agno, ready)
+			still, err := s.proveBatch(ctx, quiet, g, ready)
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
@@ -89,10 +103,10 @@ func (s *Settler) proveGroup(ctx context.Context, quiet QuietFunc, agno ioctl.AG
 }
 
 // proveBatch makes one observation of each, and settles them if it was quiet.
-func (s *Settler) proveBatch(ctx context.Context, quiet QuietFunc, agno ioctl.AGNumber, ready []Subject) (bool, error) {
+func (s *Settler) proveBatch(ctx context.Context, quiet QuietFunc, g live.Group, ready []Subject) (bool, error) {
 	settle := make([]func(), len(ready))
 	s.round++ // what could not be read before is tried in this moment
-	still, err := quiet(ctx, agno, func() error {
+	still, err := quiet(ctx, g, func() error {
 		for i, t := range ready {
 			var err error
 			if settle[i], err = t.observe(s); err != nil && !unreadable(err) {

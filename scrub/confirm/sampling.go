@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/live"
 )
 
 // sampling is how far the sampling of a candidate without a ctime has come.
@@ -17,7 +17,7 @@ type sampling struct {
 
 // standing is what the rounds of sampling read and change of a candidate.
 type standing struct {
-	agno   ioctl.AGNumber
+	group  live.Group
 	status *Status
 	why    *string
 	*sampling
@@ -56,9 +56,9 @@ func settleSampled[C sampled](ctx context.Context, s *Settler, cands []C, sample
 		if len(pending) == 0 {
 			return nil
 		}
-		drained, err := s.pause(ctx, func(yield func(ioctl.AGNumber) bool) {
+		drained, err := s.pause(ctx, func(yield func(live.Group) bool) {
 			for _, c := range pending {
-				if !yield(c.stand().agno) {
+				if !yield(c.stand().group) {
 					return
 				}
 			}
@@ -67,7 +67,7 @@ func settleSampled[C sampled](ctx context.Context, s *Settler, cands []C, sample
 			return err
 		}
 		for _, c := range pending {
-			if st := c.stand(); drained[st.agno] {
+			if st := c.stand(); drained[st.group] {
 				st.barriers++
 			}
 		}
@@ -76,15 +76,15 @@ func settleSampled[C sampled](ctx context.Context, s *Settler, cands []C, sample
 		st := c.stand()
 		*st.status, *st.why = Unsettled, "its blocks changed at every look"
 		if st.samples >= samplesWithBarrier {
-			*st.why = "its AG was never seen without transactions under way"
+			*st.why = "its group was never seen without transactions under way"
 		}
 	}
 	return nil
 }
 
 // sampledEnough tells whether the samples so far, all alike, confirm.
-func (s *Settler) sampledEnough(st *sampling) bool {
-	if s.opts.Drain == nil {
+func (s *Settler) sampledEnough(st *sampling, realtime bool) bool {
+	if !s.drains(realtime) {
 		return st.samples >= samplesWithoutBarrier && time.Since(st.since) >= spaceSpan
 	}
 	return st.samples >= samplesWithBarrier && time.Since(st.since) >= spaceSpan && st.barriers >= spaceBarriers

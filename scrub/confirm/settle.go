@@ -10,15 +10,21 @@ import (
 	"time"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/live"
 	"github.com/scrubd/scrubd/scrub/witness"
 	"github.com/scrubd/scrubd/shadow"
 )
 
-// Window is blocks [Start, Start+Count) of one AG.
+// Window is blocks [Start, Start+Count) of one AG, or with Realtime of the
+// realtime group of that number.
 type Window struct {
 	AGNo         ioctl.AGNumber
 	Start, Count uint32
+	Realtime     bool
 }
+
+// Group is the group that the window is of.
+func (w Window) Group() live.Group { return live.Group{AGNo: w.AGNo, Realtime: w.Realtime} }
 
 func (w Window) end() uint64 { return uint64(w.Start) + uint64(w.Count) }
 
@@ -61,11 +67,15 @@ type Options struct {
 	// Drain is the AG drain barrier; nil where the kernel has no scrub ioctl,
 	// and then more votes are asked for.
 	Drain func(ctx context.Context, agno ioctl.AGNumber) error
+	// DrainRT is that barrier for a realtime group.
+	DrainRT func(ctx context.Context, rgno ioctl.RGNumber) error
 	// MultigrainCtime: two changes of an inode never carry the same ctime once
 	// it was asked for (Linux 6.13).
 	MultigrainCtime bool
-	// Static returns the claims that no inode makes (AG headers, log).
-	Static func(agno ioctl.AGNumber) []shadow.Rmap
+	// Static returns the claims that no inode makes (AG headers, log); RTStatic
+	// those of a realtime group (its superblock).
+	Static   func(agno ioctl.AGNumber) []shadow.Rmap
+	RTStatic func(rgno ioctl.RGNumber) []shadow.Rmap
 	// Progress is called after each round with what is still pending.
 	Progress func(round, pending, total int)
 	// Sleep is time.Sleep under a context; tests replace it.
@@ -164,9 +174,9 @@ func (s *Settler) Settle(ctx context.Context, cands []*Candidate) error {
 		if len(pending) == 0 {
 			return nil
 		}
-		drained, err := s.pause(ctx, func(yield func(ioctl.AGNumber) bool) {
+		drained, err := s.pause(ctx, func(yield func(live.Group) bool) {
 			for _, c := range pending {
-				if !yield(c.AGNo) {
+				if !yield(c.Group()) {
 					return
 				}
 			}
@@ -175,7 +185,7 @@ func (s *Settler) Settle(ctx context.Context, cands []*Candidate) error {
 			return err
 		}
 		for _, c := range pending {
-			c.passed(drained[c.AGNo])
+			c.passed(drained[c.Group()])
 		}
 	}
 	return s.settleHot(ctx, pending)
@@ -195,21 +205,21 @@ func (s *Settler) Glance(ctx context.Context, cands []*Candidate) error {
 	return err
 }
 
-// pause is one barrier on every AG that something is pending in, and a random
+// pause is one barrier on every group that something is pending in, and a random
 // nap: fixed intervals run in step with a writer's own rhythm. It returns the
-// AGs that the barrier was had for.
-func (s *Settler) pause(ctx context.Context, groups iter.Seq[ioctl.AGNumber]) (map[ioctl.AGNumber]bool, error) {
+// groups that the barrier was had for.
+func (s *Settler) pause(ctx context.Context, groups iter.Seq[live.Group]) (map[live.Group]bool, error) {
 	s.round++
-	drained := make(map[ioctl.AGNumber]bool)
-	for agno := range groups {
-		if _, ok := drained[agno]; ok {
+	drained := make(map[live.Group]bool)
+	for g := range groups {
+		if _, ok := drained[g]; ok {
 			continue
 		}
-		ok, err := s.drain(ctx, agno)
+		ok, err := s.drain(ctx, g)
 		if err != nil {
 			return nil, err
 		}
-		drained[agno] = ok
+		drained[g] = ok
 	}
 	nap := minPause + time.Duration(rand.Int64N(int64(maxPause-minPause)))
 	return drained, s.opts.Sleep(ctx, nap)
@@ -218,29 +228,55 @@ func (s *Settler) pause(ctx context.Context, groups iter.Seq[ioctl.AGNumber]) (m
 // Barrier is one drain barrier on one AG, and tells whether it was had.
 // Errors: those that end a run; ctx's.
 func (s *Settler) Barrier(ctx context.Context, agno ioctl.AGNumber) (bool, error) {
-	return s.drain(ctx, agno)
+	return s.drain(ctx, live.Group{AGNo: agno})
 }
 
-// drain is one barrier on one AG. A group whose headers cannot be read, or that
+// BarrierRT is Barrier on a realtime group.
+func (s *Settler) BarrierRT(ctx context.Context, rgno ioctl.RGNumber) (bool, error) {
+	return s.drain(ctx, live.Group{AGNo: ioctl.AGNumber(rgno), Realtime: true})
+}
+
+// drain is one barrier on one group. A group whose headers cannot be read, or that
 // is too busy, has none for now; what is pending there gets no further. A
 // kernel whose scrub does not wait has none at all.
-func (s *Settler) drain(ctx context.Context, agno ioctl.AGNumber) (bool, error) {
-	if s.opts.Drain == nil {
+func (s *Settler) drain(ctx context.Context, g live.Group) (bool, error) {
+	if !s.drains(g.Realtime) {
 		return false, nil
 	}
-	err := s.opts.Drain(ctx, agno)
+	var err error
+	if g.Realtime {
+		err = s.opts.DrainRT(ctx, ioctl.RGNumber(g.AGNo))
+	} else {
+		err = s.opts.Drain(ctx, g.AGNo)
+	}
 	switch {
 	case err == nil:
 		return true, nil
 	case ctx.Err() != nil:
 		return false, err
 	case errors.Is(err, ioctl.ErrNotSupported):
-		s.opts.Drain = nil
+		s.noBarrier(g.Realtime)
 		return false, nil
 	case unreadable(err), errors.Is(err, ioctl.ErrBusy), errors.Is(err, ioctl.ErrInterrupted), errors.Is(err, ioctl.ErrNoEntry):
 		return false, nil
 	}
 	return false, err
+}
+
+// drains tells whether there is a barrier for groups of that kind.
+func (s *Settler) drains(realtime bool) bool {
+	if realtime {
+		return s.opts.DrainRT != nil
+	}
+	return s.opts.Drain != nil
+}
+
+func (s *Settler) noBarrier(realtime bool) {
+	if realtime {
+		s.opts.DrainRT = nil
+		return
+	}
+	s.opts.Drain = nil
 }
 
 // passed notes that a barrier, if it was had, lies between the votes of c so
@@ -270,16 +306,17 @@ func (s *Settler) settleHot(ctx context.Context, pending []*Candidate) error {
 		}
 		if i%hotBarrier == hotBarrier-1 {
 			s.round++
-			drained := make(map[ioctl.AGNumber]bool)
+			drained := make(map[live.Group]bool)
 			for _, c := range pending {
-				if _, asked := drained[c.AGNo]; !asked {
-					ok, err := s.drain(ctx, c.AGNo)
+				g := c.Group()
+				if _, asked := drained[g]; !asked {
+					ok, err := s.drain(ctx, g)
 					if err != nil {
 						return err
 					}
-					drained[c.AGNo] = ok
+					drained[g] = ok
 				}
-				c.passed(drained[c.AGNo])
+				c.passed(drained[g])
 			}
 		}
 		if err := s.opts.Sleep(ctx, time.Duration(rand.Int64N(int64(5*time.Millisecond)))); err != nil {
@@ -290,8 +327,8 @@ func (s *Settler) settleHot(ctx context.Context, pending []*Candidate) error {
 		c.Status = Unsettled
 		if c.Why == "" {
 			c.Why = "its owner changed at every look"
-			if c.votes > 0 && s.opts.Drain != nil && c.barriers == 0 {
-				c.Why = "its AG was never seen without transactions under way"
+			if c.votes > 0 && s.drains(c.Realtime) && c.barriers == 0 {
+				c.Why = "its group was never seen without transactions under way"
 			}
 		}
 	}
@@ -320,7 +357,7 @@ func (s *Settler) enough(c *Candidate, hot bool) bool {
 	case hot:
 		need = votesWithoutBarrier
 	}
-	if s.opts.Drain == nil {
+	if !s.drains(c.Realtime) {
 		barriers = 0
 		if need = votesWithoutBarrier; !c.guarded {
 			need = samplesWithoutBarrier

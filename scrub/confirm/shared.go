@@ -45,7 +45,7 @@ func (s *Settler) SettleShared(ctx context.Context, cands []*SharedCandidate) er
 }
 
 func (c *SharedCandidate) stand() standing {
-	return standing{agno: c.AGNo, status: &c.Status, why: &c.Why, sampling: &c.sampling}
+	return standing{group: c.Group(), status: &c.Status, why: &c.Why, sampling: &c.sampling}
 }
 
 // sampleShared takes one sample: rmapbt with marks, the marks that the owners'
@@ -73,7 +73,7 @@ func (s *Settler) sampleShared(c *SharedCandidate) error {
 	default:
 		c.Parts, c.Coarse, c.samples, c.barriers, c.since = parts, coarse, 1, 0, time.Now()
 	}
-	if s.sampledEnough(&c.sampling) {
+	if s.sampledEnough(&c.sampling, c.Realtime) {
 		c.Status = Confirmed
 	}
 	return nil
@@ -86,7 +86,7 @@ func (s *Settler) sampleShared(c *SharedCandidate) error {
 // long as the window's records fit one call.
 func (s *Settler) shared(w Window, unmarked bool) (parts []verdict.Range, coarse bool, err error) {
 	read := func() ([]witness.Record, error) {
-		return witness.RmapWindow(s.fs, w.AGNo, ioctl.AGBlock(w.Start), ioctl.AGBlock(w.Count), s.fsmap, nil)
+		return s.records(w, nil)
 	}
 	first, err := read()
 	if err != nil {
@@ -143,7 +143,7 @@ func (s *Settler) forkMarks(w Window, recs []witness.Record) (forkMarks, error) 
 		if err != nil {
 			return m, err
 		}
-		if in.file < 0 || in.realtime {
+		if in.file < 0 || in.realtime != w.Realtime {
 			continue
 		}
 		if err := s.marksOf(in, w, &m); err != nil && !unreadable(err) {
@@ -171,11 +171,8 @@ func (s *Settler) marksOf(in *Inode, w Window, m *forkMarks) error {
 			}
 			shared := r.Flags.Has(ioctl.BmapShared)
 			flagged = flagged || shared
-			agno, agbno := s.geo.DAddrToAG(r.Block)
-			if agno != w.AGNo {
-				continue
-			}
-			lo, hi := uint64(agbno), uint64(agbno)+uint64(r.Length)>>s.sectorsLog
+			start, count, _ := s.inGroup(r, w)
+			lo, hi := start, start+count
 			written = appendRange(written, w, lo, hi)
 			if shared {
 				m.marked = appendRange(m.marked, w, lo, hi)

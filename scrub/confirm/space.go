@@ -5,9 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/verdict"
-	"github.com/scrubd/scrubd/scrub/witness"
 )
 
 // Conflict is how rmapbt and bnobt disagree about blocks.
@@ -49,7 +47,7 @@ const (
 	spaceRounds           = 120
 )
 
-const spaceUnreadable = "the rmapbt or the bnobt cannot be read there"
+const spaceUnreadable = "the records of its blocks or the free space cannot be read there"
 
 // SettleSpace samples every pending candidate until none is left. A stretch
 // that agrees at one sample is dropped; one that shrinks starts over.
@@ -59,7 +57,7 @@ func (s *Settler) SettleSpace(ctx context.Context, cands []*SpaceCandidate) erro
 }
 
 func (c *SpaceCandidate) stand() standing {
-	return standing{agno: c.AGNo, status: &c.Status, why: &c.Why, sampling: &c.sampling}
+	return standing{group: c.Group(), status: &c.Status, why: &c.Why, sampling: &c.sampling}
 }
 
 // sampleSpace takes one triple. Only what disagrees in the same way before
@@ -87,7 +85,7 @@ func (s *Settler) sampleSpace(c *SpaceCandidate) error {
 	default:
 		c.Parts, c.samples, c.barriers, c.since = parts, 1, 0, time.Now()
 	}
-	if s.sampledEnough(&c.sampling) {
+	if s.sampledEnough(&c.sampling, c.Realtime) {
 		c.Status = Confirmed
 	}
 	return nil
@@ -121,7 +119,7 @@ func (s *Settler) triple(w Window, conflict Conflict) ([]verdict.Range, error) {
 // owned returns what the rmapbt covers of w, sorted and disjoint.
 func (s *Settler) owned(w Window) ([]verdict.Range, error) {
 	var err error
-	s.recs, err = witness.RmapWindow(s.fs, w.AGNo, ioctl.AGBlock(w.Start), ioctl.AGBlock(w.Count), s.fsmap, s.recs[:0])
+	s.recs, err = s.records(w, s.recs[:0])
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +132,7 @@ func (s *Settler) owned(w Window) ([]verdict.Range, error) {
 
 // free returns what the bnobt has free of w, sorted and disjoint.
 func (s *Settler) free(w Window) ([]verdict.Range, error) {
-	recs, err := witness.FreeWindow(s.fs, s.bnobt, w.AGNo, ioctl.AGBlock(w.Start), ioctl.AGBlock(w.Count), s.fsmap, nil)
+	recs, err := s.freeRecords(w)
 	if err != nil {
 		return nil, err
 	}

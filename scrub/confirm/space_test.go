@@ -14,6 +14,7 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/ioctl/ioctltest"
 	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/live"
 	"github.com/scrubd/scrubd/scrub/verdict"
 )
 
@@ -286,7 +287,7 @@ func TestSettleSpaceProgress(t *testing.T) {
 // A moment without transactions under way proves what was confirmed, or drops it.
 func TestProveQuiet(t *testing.T) {
 	quietAfter := func(n int) confirm.QuietFunc {
-		return func(_ context.Context, _ ioctl.AGNumber, observe func() error) (bool, error) {
+		return func(_ context.Context, _ live.Group, observe func() error) (bool, error) {
 			n--
 			return n <= 0, observe()
 		}
@@ -341,7 +342,7 @@ func TestProveQuiet(t *testing.T) {
 		for _, soft := range []error{ioctl.ErrBusy, ioctl.ErrCorrupt, ioctl.ErrNotSupported} {
 			inBubble(t, leaked, func(r *rig) {
 				c := confirmed()
-				refuse := func(context.Context, ioctl.AGNumber, func() error) (bool, error) { return false, soft }
+				refuse := func(context.Context, live.Group, func() error) (bool, error) { return false, soft }
 				require.NoError(t, r.s.ProveQuiet(r.t.Context(), refuse, []confirm.Subject{c}))
 				assert.False(t, c.Quiet)
 				assert.Equal(t, confirm.Confirmed, c.Status)
@@ -351,7 +352,7 @@ func TestProveQuiet(t *testing.T) {
 	t.Run("errors", func(t *testing.T) {
 		inBubble(t, leaked, func(r *rig) {
 			odd := errors.New("the trace cannot be read")
-			fail := func(context.Context, ioctl.AGNumber, func() error) (bool, error) { return true, odd }
+			fail := func(context.Context, live.Group, func() error) (bool, error) { return true, odd }
 			require.ErrorIs(t, r.s.ProveQuiet(r.t.Context(), fail, []confirm.Subject{confirmed()}), odd)
 			ctx, cancel := context.WithCancel(r.t.Context())
 			cancel()

@@ -10,8 +10,11 @@ import (
 )
 
 // drainSince is the first Linux release whose scrub waits for the intents of an
-// AG before it looks.
-var drainSince = [2]int{6, 4}
+// AG before it looks, drainRTSince that which does so for a realtime group.
+var (
+	drainSince   = [2]int{6, 4}
+	drainRTSince = [2]int{6, 14}
+)
 
 // How long a barrier is waited for. Where one was not to be had in that time the
 // next one gets less, down to the least, so that an AG that is never quiet holds
@@ -21,11 +24,24 @@ const (
 	leastDrainPatience = 100 * time.Millisecond
 )
 
-// drains are the barriers of a scrubber's AGs: one at a time for each, because
+// drains are the barriers of a scrubber's groups: one at a time for each, because
 // one that nobody waits for any more stays in the kernel.
 type drains struct {
 	mu     sync.Mutex
-	groups map[ioctl.AGNumber]*groupDrain
+	groups map[drained]*groupDrain
+}
+
+// drained is a group that a barrier is for.
+type drained struct {
+	realtime bool
+	number   ioctl.AGNumber
+}
+
+func (g drained) String() string {
+	if g.realtime {
+		return fmt.Sprintf("rtgroup %d", g.number)
+	}
+	return fmt.Sprintf("AG %d", g.number)
 }
 
 type groupDrain struct {
@@ -33,16 +49,16 @@ type groupDrain struct {
 	patience time.Duration
 }
 
-func (d *drains) of(agno ioctl.AGNumber) *groupDrain {
+func (d *drains) of(of drained) *groupDrain {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.groups == nil {
-		d.groups = make(map[ioctl.AGNumber]*groupDrain)
+		d.groups = make(map[drained]*groupDrain)
 	}
-	g := d.groups[agno]
+	g := d.groups[of]
 	if g == nil {
 		g = &groupDrain{busy: make(chan struct{}, 1), patience: drainPatience}
-		d.groups[agno] = g
+		d.groups[of] = g
 	}
 	return g
 }
@@ -64,12 +80,33 @@ func (d *drains) of(agno ioctl.AGNumber) *groupDrain {
 //
 // Source: fs/xfs/scrub/common.c (xchk_perag_drain_and_lock).
 func (s *Scrubber) Drain(ctx context.Context, agno ioctl.AGNumber) error {
-	if !releaseAtLeast(s.fs.Release(), drainSince) {
-		return fmt.Errorf("drain AG %d of %s: %w", agno, s.fs.Path(), &ioctl.UnsupportedFeatureError{
-			Feature: "waiting for the intents of an AG", MinimumVersion: fmt.Sprintf("%d.%d", drainSince[0], drainSince[1]),
+	return s.barrier(ctx, drained{number: agno}, drainSince, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGI)
+}
+
+// DrainRT is that barrier for a realtime group. The scrub of the realtime
+// superblock is the cheapest that waits for the group's intents, and only group 0
+// has one; those of the summary and of the bitmap read the bitmap to its end.
+//
+// Errors: as for Drain.
+//
+// Source: fs/xfs/scrub/common.c (xchk_rtgroup_lock).
+func (s *Scrubber) DrainRT(ctx context.Context, rgno ioctl.RGNumber) error {
+	types := []ioctl.ScrubType{ioctl.ScrubTypeRTSUM, ioctl.ScrubTypeRTBITMAP}
+	if rgno == 0 && s.geo.HasRTRmapbt() { // without the rtrmapbt it waits for nothing
+		types = append([]ioctl.ScrubType{ioctl.ScrubTypeRGSUPER}, types...)
+	}
+	return s.barrier(ctx, drained{realtime: true, number: ioctl.AGNumber(rgno)}, drainRTSince, types...)
+}
+
+// barrier waits for a moment without intents in a group, by scrubs of one of the
+// given types.
+func (s *Scrubber) barrier(ctx context.Context, of drained, since [2]int, types ...ioctl.ScrubType) error {
+	if !releaseAtLeast(s.fs.Release(), since) {
+		return fmt.Errorf("drain %s of %s: %w", of, s.fs.Path(), &ioctl.UnsupportedFeatureError{
+			Feature: "waiting for the intents of a group", MinimumVersion: fmt.Sprintf("%d.%d", since[0], since[1]),
 		})
 	}
-	g := s.drains.of(agno)
+	g := s.drains.of(of)
 	s.drains.mu.Lock()
 	late := time.NewTimer(g.patience)
 	s.drains.mu.Unlock()
@@ -78,12 +115,12 @@ func (s *Scrubber) Drain(ctx context.Context, agno ioctl.AGNumber) error {
 	select {
 	case g.busy <- struct{}{}:
 	case <-late.C:
-		return s.neverQuiet(g, agno)
+		return s.neverQuiet(g, of)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	go func() {
-		err := s.drain(ctx, agno)
+		err := s.drain(ctx, of, types)
 		<-g.busy
 		done <- err
 	}()
@@ -96,38 +133,38 @@ func (s *Scrubber) Drain(ctx context.Context, agno ioctl.AGNumber) error {
 		}
 		return err
 	case <-late.C:
-		return s.neverQuiet(g, agno)
+		return s.neverQuiet(g, of)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 // neverQuiet is the error of a barrier that was given up.
-func (s *Scrubber) neverQuiet(g *groupDrain, agno ioctl.AGNumber) error {
+func (s *Scrubber) neverQuiet(g *groupDrain, of drained) error {
 	s.drains.mu.Lock()
 	defer s.drains.mu.Unlock()
 	waited := g.patience
 	g.patience = max(g.patience/2, leastDrainPatience)
-	return fmt.Errorf("drain AG %d of %s: no moment without transactions under way within %s: %w",
-		agno, s.fs.Path(), waited, ioctl.ErrBusy)
+	return fmt.Errorf("drain %s of %s: no moment without transactions under way within %s: %w",
+		of, s.fs.Path(), waited, ioctl.ErrBusy)
 }
 
 // drain makes the calls of one barrier.
-func (s *Scrubber) drain(ctx context.Context, agno ioctl.AGNumber) error {
-	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeAGFL, ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGI} {
-		r, err := s.One(ctx, Object{Type: t, AGNo: agno})
+func (s *Scrubber) drain(ctx context.Context, of drained, types []ioctl.ScrubType) error {
+	for _, t := range types {
+		r, err := s.One(ctx, Object{Type: t, AGNo: of.number})
 		switch {
 		case err != nil:
 			return err
 		case r.Err != nil:
-			return fmt.Errorf("drain AG %d: %w", agno, r.Err)
+			return fmt.Errorf("drain %s: %w", of, r.Err)
 		case !r.Ran:
-			return fmt.Errorf("drain AG %d of %s: %w", agno, s.fs.Path(), ioctl.ErrNoEntry)
+			return fmt.Errorf("drain %s of %s: %w", of, s.fs.Path(), ioctl.ErrNoEntry)
 		case !r.Flags.Has(ioctl.ScrubCorrupt):
 			return nil
 		}
 	}
-	return fmt.Errorf("drain AG %d of %s: its headers cannot be locked: %w", agno, s.fs.Path(), ioctl.ErrCorrupt)
+	return fmt.Errorf("drain %s of %s: it cannot be locked: %w", of, s.fs.Path(), ioctl.ErrCorrupt)
 }
 
 // releaseAtLeast compares a kernel release such as "6.12.9-amd64". One that is

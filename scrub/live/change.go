@@ -30,8 +30,9 @@ func (o Op) String() string {
 	return "unknown"
 }
 
-// Change is one change of an allocation group's rmapbt, made and not undone:
-// the kernel tells of it before it lets go of the AGF.
+// Change is one change of the rmapbt of an allocation group or of a realtime
+// group, made and not undone: the kernel tells of it before it lets go of the
+// AGF, or of the lock of the rtrmapbt.
 //
 // Source: fs/xfs/libxfs/xfs_rmap.c (xfs_rmap_map, xfs_rmap_unmap,
 // xfs_rmap_convert and their shared variants).
@@ -40,6 +41,8 @@ type Change struct {
 	Rmap shadow.Rmap // of OpConvert: as it was before
 	AGNo ioctl.AGNumber
 	Op   Op
+	// Realtime: AGNo is the number of a realtime group.
+	Realtime bool
 }
 
 // Feed takes what a [Stream] delivers, from one goroutine, in an order that is
@@ -52,7 +55,13 @@ type Feed interface {
 	Lost()
 	// Invalidate says that a kernel repair begins in a group. What comes of that
 	// group from then on may tell of the repair's own scratch trees.
-	Invalidate(agno ioctl.AGNumber)
+	Invalidate(g Group)
+}
+
+// Group is an allocation group, or with Realtime a realtime group of that number.
+type Group struct {
+	AGNo     ioctl.AGNumber
+	Realtime bool
 }
 
 // Now reads the clock of [Change].Time, in nanoseconds: CLOCK_MONOTONIC_RAW,

@@ -57,7 +57,8 @@ type event struct {
 	delta int8        // kindIntent
 	op    Op          // kindChange
 	agno  uint32      // but for scrubs of inodes
-	group bool        // agno is an allocation group: not a realtime group, not nothing
+	group bool        // agno is an allocation group
+	rt    bool        // agno is a realtime group
 	rmap  shadow.Rmap // kindChange
 	pid   int32
 	typ   ioctl.ScrubType // kindRepair, kindScrub
@@ -70,8 +71,11 @@ type layout struct {
 	pid, group, start, count, owner, offset, flags, ino, typ field
 
 	hasType bool   // realtime groups have events too
-	ag      uint64 // the type of allocation groups
+	ag, rtg uint64 // the types of allocation groups and of realtime groups
 }
+
+// of is the group of an event of a group of any type.
+func (e *event) of() Group { return Group{AGNo: ioctl.AGNumber(e.agno), Realtime: e.rt} }
 
 // decoder knows the events of one kernel.
 type decoder struct {
@@ -134,7 +138,11 @@ func (d *decoder) add(s source, text string) error {
 		_, l.hasType = f.fields["type"]
 		if l.hasType {
 			number(&l.typ, "type")
-			l.ag = f.symbols["ag"] // 0, should the kernel not say
+			// Should the kernel not say: as they are numbered.
+			l.ag, l.rtg = f.symbols["ag"], 1
+			if rtg, ok := f.symbols["rtg"]; ok {
+				l.rtg = rtg
+			}
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -177,12 +185,14 @@ func (d *decoder) decode(rec []byte, e *event) (bool, error) {
 		if e.rmap.IsInode() {
 			e.rmap.Offset = packOffset(get(l.offset), flags)
 		}
-		e.group = !l.hasType || get(l.typ) == l.ag
 	case kindIntent:
-		e.group = !l.hasType || get(l.typ) == l.ag
 	case kindRepair, kindScrub:
 		e.typ, e.ino = ioctl.ScrubType(get(l.typ)), get(l.ino)
-		e.group = e.typ.Object() == ioctl.ScrubObjectAG
+		e.group, e.rt = e.typ.Object() == ioctl.ScrubObjectAG, e.typ.Object() == ioctl.ScrubObjectRTGroup
+	}
+	if l.kind == kindChange || l.kind == kindIntent {
+		e.group = !l.hasType || get(l.typ) == l.ag
+		e.rt = l.hasType && get(l.typ) == l.rtg
 	}
 	if !ok {
 		return false, fmt.Errorf("event %s of %d bytes: %w", l.path, len(rec), errFormat)

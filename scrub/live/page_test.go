@@ -239,6 +239,9 @@ func testChange(_ require.TestingT, agno uint32, op Op, r shadow.Rmap) []byte {
 	return b
 }
 
+// testRTG is the type of realtime groups in the descriptions of the tests.
+const testRTG = 4
+
 func TestDecode(t *testing.T) {
 	d := testDecoder(t)
 	for _, r := range []shadow.Rmap{
@@ -256,12 +259,18 @@ func TestDecode(t *testing.T) {
 	}
 
 	rec := testChange(t, 2, OpMap, shadow.Rmap{StartBlock: 1, BlockCount: 1, Owner: 9})
-	binary.NativeEndian.PutUint32(rec[12:], 4)
+	binary.NativeEndian.PutUint32(rec[12:], testRTG)
 	var e event
 	ok, err := d.decode(rec, &e)
 	require.NoError(t, err)
 	assert.True(t, ok)
 	assert.False(t, e.group, "a realtime group's")
+	assert.True(t, e.rt)
+	binary.NativeEndian.PutUint32(rec[12:], 9)
+	ok, err = d.decode(rec, &e)
+	require.NoError(t, err)
+	assert.True(t, ok)
+	assert.False(t, e.group || e.rt, "of a kind of groups that is not known")
 
 	_, err = d.decode(rec[:40], &e)
 	require.ErrorIs(t, err, errFormat, "an event that is shorter than described")

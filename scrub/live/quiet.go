@@ -10,7 +10,7 @@ import (
 // watch collects the intents of one group for as long as a [Stream.Quiet]
 // lasts.
 type watch struct {
-	agno   uint32
+	group  Group
 	events []intent
 	losses uint64 // of the stream, at its begin
 	full   bool
@@ -34,7 +34,7 @@ const maxIntents = 1 << 16
 func (s *Stream) noteIntent(e *event) {
 	for w := range s.watches {
 		switch {
-		case w.agno != e.agno:
+		case w.group != e.of():
 		case len(w.events) == maxIntents:
 			w.full = true
 		default:
@@ -46,7 +46,8 @@ func (s *Stream) noteIntent(e *event) {
 // Quiet makes one observation of a group and tells whether no chain of
 // transactions was under way there while it was made; what was seen then is
 // exact. drain has to wait for a moment without pending intents in the group
-// ([kernel.Scrubber.Drain]); it is called before and after the observation.
+// ([kernel.Scrubber.Drain], [kernel.Scrubber.DrainRT]); it is called before and
+// after the observation.
 //
 // How it is known: at some moment of a drain no intent was pending, so the
 // lowest count during the drain was zero, and from there on the events tell
@@ -56,8 +57,8 @@ func (s *Stream) noteIntent(e *event) {
 //
 // Errors: drain's and observe's; those of the stream; [ErrNoTracing] where the
 // kernel does not count intents.
-func (s *Stream) Quiet(ctx context.Context, agno ioctl.AGNumber, drain func(context.Context, ioctl.AGNumber) error, observe func() error) (bool, error) {
-	w, err := s.watch(agno)
+func (s *Stream) Quiet(ctx context.Context, g Group, drain func(context.Context, ioctl.AGNumber) error, observe func() error) (bool, error) {
+	w, err := s.watch(g)
 	if err != nil {
 		return false, err
 	}
@@ -71,9 +72,9 @@ func (s *Stream) Quiet(ctx context.Context, agno ioctl.AGNumber, drain func(cont
 			at.to = Now()
 		}
 	}
-	timed(&drains[0], func() error { return drain(ctx, agno) })
+	timed(&drains[0], func() error { return drain(ctx, g.AGNo) })
 	timed(&seen, observe)
-	timed(&drains[1], func() error { return drain(ctx, agno) })
+	timed(&drains[1], func() error { return drain(ctx, g.AGNo) })
 	if err != nil {
 		return false, err
 	}
@@ -137,7 +138,7 @@ func lowest(events []intent, at span) (low int64, ok bool) {
 }
 
 // watch begins to collect the intents of a group.
-func (s *Stream) watch(agno ioctl.AGNumber) (*watch, error) {
+func (s *Stream) watch(g Group) (*watch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -153,7 +154,7 @@ func (s *Stream) watch(agno ioctl.AGNumber) (*watch, error) {
 		}
 		s.intents = true
 	}
-	w := &watch{agno: uint32(agno), losses: s.watchLoss}
+	w := &watch{group: g, losses: s.watchLoss}
 	s.watches[w] = true
 	return w, nil
 }

@@ -112,13 +112,16 @@ func TestQuietStream(t *testing.T) {
 			return nil
 		}
 	}
-	quiet, err := f.Quiet(t.Context(), 1, drain, put(0))
+	quiet, err := f.Quiet(t.Context(), Group{AGNo: 1}, drain, put(0))
 	require.NoError(t, err)
 	assert.True(t, quiet)
-	quiet, err = f.Quiet(t.Context(), 1, drain, put(1))
+	quiet, err = f.Quiet(t.Context(), Group{AGNo: 1}, drain, put(1))
 	require.NoError(t, err)
 	assert.False(t, quiet)
-	quiet, err = f.Quiet(t.Context(), 1, drain, func() error {
+	quiet, err = f.Quiet(t.Context(), Group{AGNo: 1, Realtime: true}, drain, put(1))
+	require.NoError(t, err)
+	assert.True(t, quiet, "an intent of the AG of that number")
+	quiet, err = f.Quiet(t.Context(), Group{AGNo: 1}, drain, func() error {
 		f.lose(t, 0, 3)
 		return put(0)()
 	})
@@ -126,9 +129,9 @@ func TestQuietStream(t *testing.T) {
 	assert.False(t, quiet)
 
 	bad := errors.New("bad")
-	_, err = f.Quiet(t.Context(), 1, drain, func() error { return bad })
+	_, err = f.Quiet(t.Context(), Group{AGNo: 1}, drain, func() error { return bad })
 	require.ErrorIs(t, err, bad)
-	_, err = f.Quiet(t.Context(), 1, func(context.Context, ioctl.AGNumber) error { return bad }, put(1))
+	_, err = f.Quiet(t.Context(), Group{AGNo: 1}, func(context.Context, ioctl.AGNumber) error { return bad }, put(1))
 	require.ErrorIs(t, err, bad)
 	assert.Empty(t, f.watches)
 }

@@ -13,7 +13,7 @@ type instant struct {
 }
 
 type changer struct {
-	agno   uint32
+	group  Group
 	buffer *cpuBuffer
 }
 
@@ -126,11 +126,11 @@ func (s *Stream) deliver(b *cpuBuffer) error {
 	b.has = false
 	switch e.kind {
 	case kindChange:
-		if e.group {
+		if e.group || e.rt {
 			return s.deliverChange(b, e)
 		}
 	case kindIntent:
-		if e.group {
+		if e.group || e.rt {
 			s.noteIntent(e)
 		}
 	case kindRepair:
@@ -151,9 +151,9 @@ func (s *Stream) deliverChange(b *cpuBuffer, e *event) error {
 		if err := s.flush(); err != nil {
 			return err
 		}
-		s.opts.Feed.Invalidate(ioctl.AGNumber(e.agno))
+		s.opts.Feed.Invalidate(e.of())
 	}
-	s.batch = append(s.batch, Change{Time: e.time, Rmap: e.rmap, AGNo: ioctl.AGNumber(e.agno), Op: e.op})
+	s.batch = append(s.batch, Change{Time: e.time, Rmap: e.rmap, AGNo: ioctl.AGNumber(e.agno), Op: e.op, Realtime: e.rt})
 	if len(s.batch) == batchLen {
 		return s.flush()
 	}
@@ -168,13 +168,14 @@ func (s *Stream) isTie(b *cpuBuffer, e *event) bool {
 	if t.time != e.time {
 		t.time, t.by = e.time, t.by[:0]
 	}
-	tie := slices.ContainsFunc(t.by, func(c changer) bool { return c.agno == e.agno && c.buffer != b })
-	t.by = append(t.by, changer{e.agno, b})
+	tie := slices.ContainsFunc(t.by, func(c changer) bool { return c.group == e.of() && c.buffer != b })
+	t.by = append(t.by, changer{e.of(), b})
 	return tie
 }
 
 // invalidate tells the Feed that a repair begins. One of an inode changes
-// groups that the event does not name.
+// groups that the event does not name, and so does one of a realtime group, whose
+// metadata lies in AGs.
 func (s *Stream) invalidate(e *event) error {
 	if s.opts.Feed == nil {
 		return nil
@@ -183,11 +184,17 @@ func (s *Stream) invalidate(e *event) error {
 		return err
 	}
 	if e.group {
-		s.opts.Feed.Invalidate(ioctl.AGNumber(e.agno))
+		s.opts.Feed.Invalidate(e.of())
 		return nil
 	}
-	for agno := range s.agno() {
-		s.opts.Feed.Invalidate(ioctl.AGNumber(agno))
+	ags, rtgroups := s.groups()
+	for agno := range ags {
+		s.opts.Feed.Invalidate(Group{AGNo: ioctl.AGNumber(agno)})
+	}
+	for rgno := range rtgroups {
+		if !e.rt || rgno == e.agno {
+			s.opts.Feed.Invalidate(Group{AGNo: ioctl.AGNumber(rgno), Realtime: true})
+		}
 	}
 	return nil
 }

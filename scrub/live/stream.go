@@ -44,8 +44,8 @@ type Stream struct {
 	dec    *decoder
 	dev    uint64 // as the kernel has it
 	opts   Options
-	agno   func() uint32 // number of groups
-	native bool          // process ids of events are those that we see
+	groups func() (ags, rtgroups uint32) // how many there are
+	native bool                          // process ids of events are those that we see
 
 	mu      sync.Mutex // one round at a time
 	buffers []*cpuBuffer
@@ -86,7 +86,7 @@ func Start(x *ioctl.FS, o Options) (*Stream, error) {
 	s := &Stream{
 		dev:     uint64(unix.Major(dev))<<20 | uint64(unix.Minor(dev)),
 		opts:    o,
-		agno:    func() uint32 { return x.Geometry().AGCount },
+		groups:  func() (ags, rtgroups uint32) { return x.Geometry().AGCount, x.Geometry().RTGroups() },
 		native:  seesTracedPIDs(),
 		watches: make(map[*watch]bool),
 		batch:   make([]Change, 0, batchLen),
@@ -125,9 +125,9 @@ func Probe(x *ioctl.FS) error {
 // nobody is a Feed that does not listen.
 type nobody struct{}
 
-func (nobody) Add([]Change) error        { return nil }
-func (nobody) Lost()                     {}
-func (nobody) Invalidate(ioctl.AGNumber) {}
+func (nobody) Add([]Change) error { return nil }
+func (nobody) Lost()              {}
+func (nobody) Invalidate(Group)   {}
 
 // setUp readies the instance and switches its events on.
 func (s *Stream) setUp() error {

@@ -81,10 +81,10 @@ func (w *twin) Lost() {
 	w.lost++
 }
 
-func (w *twin) Invalidate(agno ioctl.AGNumber) {
+func (w *twin) Invalidate(g Group) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.repairs[agno]++
+	w.repairs[g.AGNo]++
 }
 
 // rmapbts reads all of them, block by block.
@@ -427,10 +427,10 @@ func moments(t *testing.T, fs *lab.LoopFS, x *ioctl.FS, s *Stream) {
 		}
 		return nil
 	}
-	quiet, err := s.Quiet(t.Context(), home, drain, busily)
+	quiet, err := s.Quiet(t.Context(), Group{AGNo: home}, drain, busily)
 	require.NoError(t, err)
 	assert.False(t, quiet)
-	quiet, err = s.Quiet(t.Context(), (home+1)%3, drain, busily)
+	quiet, err = s.Quiet(t.Context(), Group{AGNo: (home + 1) % 3}, drain, busily)
 	require.NoError(t, err)
 	assert.True(t, quiet, "another group")
 
@@ -442,7 +442,7 @@ func moments(t *testing.T, fs *lab.LoopFS, x *ioctl.FS, s *Stream) {
 	})
 	found, tries := 0, 0
 	for ; tries < 300 && found < 5; tries++ {
-		quiet, err = s.Quiet(t.Context(), home, drain, func() error { return nil })
+		quiet, err = s.Quiet(t.Context(), Group{AGNo: home}, drain, func() error { return nil })
 		require.NoError(t, err)
 		if quiet {
 			found++
@@ -452,7 +452,7 @@ func moments(t *testing.T, fs *lab.LoopFS, x *ioctl.FS, s *Stream) {
 	wg.Wait()
 	t.Logf("%d quiet moments in %d tries beside a writer of the group", found, tries)
 	require.NoError(t, fs.Sync())
-	quiet, err = s.Quiet(t.Context(), home, drain, func() error { return nil })
+	quiet, err = s.Quiet(t.Context(), Group{AGNo: home}, drain, func() error { return nil })
 	require.NoError(t, err)
 	assert.True(t, quiet)
 }

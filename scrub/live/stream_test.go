@@ -69,14 +69,21 @@ type recorder struct {
 
 func (r *recorder) Add(changes []Change) error {
 	for _, c := range changes {
-		r.told = append(r.told, fmt.Sprintf("%d %v %d", c.AGNo, c.Op, c.Rmap.StartBlock))
+		r.told = append(r.told, fmt.Sprintf("%s %v %d", groupName(Group{c.AGNo, c.Realtime}), c.Op, c.Rmap.StartBlock))
 	}
 	r.changes = append(r.changes, changes...)
 	return r.err
 }
 func (r *recorder) Lost() { r.told = append(r.told, "lost") }
-func (r *recorder) Invalidate(agno ioctl.AGNumber) {
-	r.told = append(r.told, fmt.Sprintf("%d repair", agno))
+func (r *recorder) Invalidate(g Group) {
+	r.told = append(r.told, fmt.Sprintf("%s repair", groupName(g)))
+}
+
+func groupName(g Group) string {
+	if g.Realtime {
+		return fmt.Sprintf("rt%d", g.AGNo)
+	}
+	return fmt.Sprint(g.AGNo)
 }
 
 // fakeBuffers is a stream over pipes that deliver pages as the kernel does, one
@@ -90,7 +97,7 @@ type fakeBuffers struct {
 func newFakeBuffers(t *testing.T, cpus int, o Options) *fakeBuffers {
 	t.Helper()
 	f := &fakeBuffers{Stream: &Stream{
-		pages: testPageFormat(t), dec: testDecoder(t), opts: o, agno: func() uint32 { return 2 },
+		pages: testPageFormat(t), dec: testDecoder(t), opts: o, groups: func() (uint32, uint32) { return 2, 2 },
 		native: true, watches: make(map[*watch]bool), batch: make([]Change, 0, batchLen),
 		intents: true, // there is nothing to switch on
 	}}
@@ -251,7 +258,7 @@ func TestRoundRepairs(t *testing.T) {
 	w.event(at+5, testScrub(1, own, ioctl.ScrubTypeAGF, 1))
 	f.write(t, 0, w.page(false))
 	require.NoError(t, f.Sync(t.Context()))
-	assert.Equal(t, []string{"1 map 1", "1 repair", "1 map 2", "0 repair", "1 repair"}, r.told)
+	assert.Equal(t, []string{"1 map 1", "1 repair", "1 map 2", "0 repair", "1 repair", "rt0 repair", "rt1 repair"}, r.told)
 	want := []Foreign{
 		{Time: at + 3, PID: other, Type: ioctl.ScrubTypeBMBTD, Repair: true},
 		{Time: at + 4, PID: other, Type: ioctl.ScrubTypeAGF, AGNo: 1},
@@ -259,6 +266,25 @@ func TestRoundRepairs(t *testing.T) {
 	assert.Equal(t, want, told)
 	assert.Equal(t, want, f.Foreign())
 	assert.Equal(t, uint64(2), f.Stats().Repairs)
+}
+
+// TestRoundRealtime: changes of realtime groups come as such, mixed with those
+// of the AGs of the same number, and a repair of one invalidates it, and the AGs
+// that its metadata lies in.
+func TestRoundRealtime(t *testing.T) {
+	var r recorder
+	f := newFakeBuffers(t, 2, Options{Feed: &r})
+	at := Now() - 1e6
+	w, other := newPageWriter(at), newPageWriter(at)
+	step(t, w, at, 1, 1)
+	rec := testChange(t, 1, OpUnmap, shadow.Rmap{StartBlock: 2, BlockCount: 1, Owner: 131})
+	binary.NativeEndian.PutUint32(rec[12:], testRTG)
+	other.event(at, rec) // no tie: another group
+	w.event(at+1, testScrub(0, int32(unix.Gettid()), ioctl.ScrubTypeRTRMAPBT, 1))
+	f.write(t, 0, w.page(false))
+	f.write(t, 1, other.page(false))
+	require.NoError(t, f.Sync(t.Context()))
+	assert.ElementsMatch(t, []string{"1 map 1", "rt1 unmap 2", "0 repair", "1 repair", "rt1 repair"}, r.told)
 }
 
 // TestFeedFails: its error ends the stream, and everybody who waits hears it.

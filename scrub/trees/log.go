@@ -43,6 +43,7 @@ type Log struct {
 	mu      sync.Mutex
 	changes *xfile.Array[entry]
 	groups  []chain
+	ags     int // how many of them are allocation groups
 	reads   *xfile.Array[walk.Read]
 	sorted  int64                   // reads, if they are in order
 	single  map[ioctl.Ino]walk.Read // of inodes that were read again
@@ -54,8 +55,11 @@ type Log struct {
 
 // entry is a change in the list of its group.
 type entry struct {
-	live.Change
+	Time uint64
+	Rmap shadow.Rmap
 	Next int64 // number of the next one of the group plus 1; 0: none
+	Op   live.Op
+	_    uint32
 }
 
 // chain is the list of one group's changes: numbers plus 1.
@@ -84,10 +88,10 @@ var (
 	_ walk.Watcher = (*Log)(nil)
 )
 
-// NewLog makes a log for a filesystem of so many groups.
+// NewLog makes a log for a set of so many groups.
 // Errors: those of [xfile.NewArray].
 func NewLog(groups int, o Options) (*Log, error) {
-	l := &Log{groups: make([]chain, groups), single: make(map[ioctl.Ino]walk.Read)}
+	l := &Log{groups: make([]chain, groups), ags: o.ags(groups), single: make(map[ioctl.Ino]walk.Read)}
 	opts := func(name string) xfile.Options {
 		return xfile.Options{Name: name, Budget: o.Budget, Dir: o.Dir, AvoidDevice: o.AvoidDevice}
 	}
@@ -133,18 +137,30 @@ func (l *Log) Add(changes []live.Change) error {
 		if l.ended {
 			return nil
 		}
-		if !c.Rmap.IsInode() || c.Rmap.Offset&shadow.OffsetBmbtBlock != 0 ||
-			uint64(c.AGNo) >= uint64(len(l.groups)) || l.groups[c.AGNo].invalid {
+		g := l.chainOf(live.Group{AGNo: c.AGNo, Realtime: c.Realtime})
+		if !c.Rmap.IsInode() || c.Rmap.Offset&shadow.OffsetBmbtBlock != 0 || g == nil || g.invalid {
 			continue
 		}
-		if err := l.add(entry{Change: *c}); err != nil {
+		if err := l.add(g, entry{Time: c.Time, Rmap: c.Rmap, Op: c.Op}); err != nil {
 			l.ended = true
 		}
 	}
 	return nil
 }
 
-func (l *Log) add(e entry) error {
+// chainOf returns the list of a group, nil for one that the set does not have.
+func (l *Log) chainOf(of live.Group) *chain {
+	groups := l.groups[:l.ags]
+	if of.Realtime {
+		groups = l.groups[l.ags:]
+	}
+	if uint64(of.AGNo) >= uint64(len(groups)) {
+		return nil
+	}
+	return &groups[of.AGNo]
+}
+
+func (l *Log) add(g *chain, e entry) error {
 	n := l.changes.Len()
 	if n == maxChanges {
 		return xfile.ErrBudget
@@ -153,7 +169,6 @@ func (l *Log) add(e entry) error {
 		return err
 	}
 	l.stats.Taken++
-	g := &l.groups[e.AGNo]
 	if g.first == 0 {
 		g.first, g.last = n+1, n+1
 		return nil
@@ -177,11 +192,11 @@ func (l *Log) Lost() {
 
 // Invalidate drops the changes of a group: the kernel's own scratch trees make
 // the same events while it repairs.
-func (l *Log) Invalidate(agno ioctl.AGNumber) {
+func (l *Log) Invalidate(of live.Group) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if uint64(agno) < uint64(len(l.groups)) {
-		l.groups[agno] = chain{invalid: true}
+	if g := l.chainOf(of); g != nil {
+		*g = chain{invalid: true}
 	}
 }
 
@@ -312,7 +327,7 @@ func (l *Log) apply(ctx context.Context, agno ioctl.AGNumber, after int64, tree 
 		if err != nil {
 			return after, applied, fmt.Errorf("read live changes: %w", err)
 		}
-		done, err := l.applyOne(&e.Change, tree)
+		done, err := l.applyOne(&e, tree)
 		if err != nil {
 			return after, applied, err
 		}
@@ -324,7 +339,7 @@ func (l *Log) apply(ctx context.Context, agno ioctl.AGNumber, after int64, tree 
 }
 
 // applyOne applies a change if what was read does not have it.
-func (l *Log) applyOne(c *live.Change, tree *shadow.RmapTree) (bool, error) {
+func (l *Log) applyOne(c *entry, tree *shadow.RmapTree) (bool, error) {
 	r, ok, err := l.readOf(ioctl.Ino(c.Rmap.Owner))
 	if err != nil || !ok || c.Time <= r.Done {
 		return false, err
@@ -346,7 +361,7 @@ func (l *Log) applyOne(c *live.Change, tree *shadow.RmapTree) (bool, error) {
 		l.stats.Misfit++
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("follow a change of AG %d: %w", c.AGNo, err)
+		return false, fmt.Errorf("follow a change of blocks %d+%d: %w", c.Rmap.StartBlock, c.Rmap.BlockCount, err)
 	}
 	l.stats.Applied++
 	return true, nil

@@ -220,12 +220,12 @@ func TestLogTakesWhatCounts(t *testing.T) {
 		}, []shadow.Rmap{head}},
 		"repaired": {func(l *Log) {
 			_ = l.Add([]live.Change{gone(21, tail)})
-			l.Invalidate(0)
+			l.Invalidate(live.Group{})
 			_ = l.Add([]live.Change{gone(22, head)})
 		}, []shadow.Rmap{{BlockCount: 10, Owner: 128}}},
 		"the other group repaired": {func(l *Log) {
-			l.Invalidate(1)
-			l.Invalidate(7)
+			l.Invalidate(live.Group{AGNo: 1})
+			l.Invalidate(live.Group{AGNo: 7})
 			_ = l.Add([]live.Change{gone(21, tail)})
 		}, []shadow.Rmap{head}},
 		"no such group": {func(l *Log) {
@@ -241,6 +241,42 @@ func TestLogTakesWhatCounts(t *testing.T) {
 			assert.Empty(t, treeOf(t, s, 1))
 		})
 	}
+}
+
+// Realtime groups have trees of their own behind those of the AGs, and changes
+// go to the group of their kind.
+func TestLogOfRealtimeGroups(t *testing.T) {
+	o := Options{AGs: 1}
+	l, err := NewLog(2, o)
+	require.NoError(t, err)
+	require.NoError(t, l.Read(walk.Read{First: 128, End: 192, Began: 10, Done: 20}))
+	r := shadow.Rmap{BlockCount: 10, Owner: 128}
+	o.Log = l
+	s, err := New([]*xfile.Array[shadow.Rmap]{claimsOf(t, nil, nil), claimsOf(t, nil, []shadow.Rmap{r})}, o)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, s.Close()) }()
+	assert.Equal(t, 1, s.AGs())
+	require.EqualValues(t, 1, s.RT(0))
+
+	tail := shadow.Rmap{StartBlock: 5, BlockCount: 5, Owner: 128, Offset: 5}
+	attr := shadow.Rmap{StartBlock: 5, BlockCount: 1, Owner: 128, Offset: shadow.OffsetAttrFork}
+	require.NoError(t, l.Add([]live.Change{
+		{Time: 21, Rmap: tail, Op: live.OpUnmap, Realtime: true},
+		{Time: 22, Rmap: attr, Op: live.OpMap},
+		{Time: 23, Rmap: attr, Op: live.OpMap, AGNo: 1},                 // no such AG
+		{Time: 24, Rmap: tail, Op: live.OpMap, AGNo: 1, Realtime: true}, // nor such a realtime group
+	}))
+	assert.Equal(t, []shadow.Rmap{attr}, treeOf(t, s, 0))
+	assert.Equal(t, []shadow.Rmap{{BlockCount: 5, Owner: 128}}, treeOf(t, s, s.RT(0)))
+	assert.EqualValues(t, 2, l.Stats().Taken)
+
+	l.Invalidate(live.Group{Realtime: true})
+	require.NoError(t, l.Add([]live.Change{
+		{Time: 25, Rmap: tail, Op: live.OpMap, Realtime: true},
+		{Time: 26, Rmap: attr, Op: live.OpUnmap},
+	}))
+	assert.Empty(t, treeOf(t, s, 0))
+	assert.Equal(t, []shadow.Rmap{{BlockCount: 5, Owner: 128}}, treeOf(t, s, s.RT(0)))
 }
 
 // What follows from a tree goes when the tree changes.

@@ -28,7 +28,7 @@ func (s *Set) Refcounts(ctx context.Context, agno ioctl.AGNumber) (*shadow.Refco
 		}
 		// g was used last: another one goes, if there is one.
 		if !s.short(err) || !s.evict(g) {
-			return nil, fmt.Errorf("count the owners of blocks of AG %d: %w", agno, err)
+			return nil, fmt.Errorf("count the owners of blocks of %s: %w", s.name(agno), err)
 		}
 	}
 }

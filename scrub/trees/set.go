@@ -20,10 +20,21 @@ type Options struct {
 	AvoidDevice uint64
 	// Log, if set, has the changes that the trees are to follow; the set closes it.
 	Log *Log
+	// AGs is how many of the groups are allocation groups; those behind them are
+	// realtime groups. 0 means all.
+	AGs int
 }
 
-// Set is the trees of all groups of a filesystem. It is for one goroutine at a
-// time; the log may be fed by another.
+func (o *Options) ags(groups int) int {
+	if o.AGs == 0 {
+		return groups
+	}
+	return min(o.AGs, groups)
+}
+
+// Set is the trees of all groups of a filesystem, allocation groups first and
+// then those of the realtime device, in one row of numbers. It is for one
+// goroutine at a time; the log may be fed by another.
 type Set struct {
 	opts   Options
 	arena  *arena
@@ -32,7 +43,7 @@ type Set struct {
 	clock  uint64 // counts uses
 }
 
-// group is what a set has of one allocation group.
+// group is what a set has of one group.
 type group struct {
 	claims     *xfile.Array[shadow.Rmap] // nil once the tree alone has them
 	rmaps      *shadow.RmapTree          // nil while it is not loaded
@@ -80,6 +91,27 @@ func (s *Set) Len() int {
 	return len(s.groups)
 }
 
+// AGs returns how many of the groups are allocation groups.
+func (s *Set) AGs() int {
+	if s == nil {
+		return 0
+	}
+	return s.opts.ags(len(s.groups))
+}
+
+// RT is the number in the set of a realtime group.
+func (s *Set) RT(rgno ioctl.RGNumber) ioctl.AGNumber {
+	return ioctl.AGNumber(s.AGs()) + ioctl.AGNumber(rgno)
+}
+
+// name is how a group of the set is called.
+func (s *Set) name(number ioctl.AGNumber) string {
+	if ags := s.AGs(); int(number) >= ags {
+		return fmt.Sprintf("rtgroup %d", int(number)-ags)
+	}
+	return fmt.Sprintf("AG %d", number)
+}
+
 // Rmaps returns the reverse mappings that the forks and the geometry claim in a
 // group. The tree is valid until the next call for another group.
 // Errors: ctx's; [xfile.ErrBudget] and [xfile.SpaceError] where there is no room
@@ -97,7 +129,7 @@ func (s *Set) Rmaps(ctx context.Context, agno ioctl.AGNumber) (*shadow.RmapTree,
 			return g.rmaps, nil
 		}
 		if !s.short(err) || !s.evict(g) {
-			return nil, fmt.Errorf("load the shadow of AG %d: %w", agno, err)
+			return nil, fmt.Errorf("load the shadow of %s: %w", s.name(agno), err)
 		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/scrubd/scrubd/shadow"
 )
 
-// space is the geometry of the data device as the conversion of extents needs
-// it.
+// space is the geometry of a device, data or realtime, as the conversion of
+// extents needs it.
 type space struct {
 	shift    uint   // log2 of the 512-byte sectors of a block
 	agblocks uint64 // fs blocks of a group
@@ -20,6 +20,16 @@ func spaceOf(g *ioctl.Geometry) space {
 		shift:    uint(g.BlockLog() - ioctl.SectorShift),
 		agblocks: uint64(g.AGBlocks),
 		blocks:   g.DataBlocks,
+	}
+}
+
+// rtSpaceOf is the realtime device's. Blocks behind the last whole realtime
+// extent belong to nobody.
+func rtSpaceOf(g *ioctl.Geometry) space {
+	return space{
+		shift:    uint(g.BlockLog() - ioctl.SectorShift),
+		agblocks: g.RGBlocks(),
+		blocks:   g.RTExtents * uint64(g.RTExtSize),
 	}
 }
 

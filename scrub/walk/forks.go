@@ -32,12 +32,21 @@ func (w *worker) readInode(rec *ioctl.BulkstatRecord) error {
 		return w.addOpaque(rec, extents)
 	}
 	data, attr := extents > 0, rec.AExtents > 0
+	dev := &w.data
 	if rec.XFlags&xflagRealtime != 0 && rec.Type() == syscall.S_IFREG {
 		w.count.rtInodes++
 		if attr {
-			return w.addOpaque(rec, extents)
+			w.count.rtAttrs++
+			if err := w.addOpaque(rec, extents); err != nil {
+				return err
+			}
+			attr = false
 		}
-		data = false
+		if data && len(w.res.RTClaims) == 0 {
+			w.count.rtSkipped++
+			data = false
+		}
+		dev = &w.rt
 	}
 	if !data && !attr {
 		return nil
@@ -48,10 +57,10 @@ func (w *worker) readInode(rec *ioctl.BulkstatRecord) error {
 	}
 	w.count.opened++
 	if data {
-		err = w.readFork(rec, fd, ioctl.DataFork, extents)
+		err = w.readFork(rec, fd, dev, ioctl.DataFork, extents)
 	}
 	if err == nil && attr {
-		err = w.readFork(rec, fd, ioctl.AttrFork, uint64(rec.AExtents))
+		err = w.readFork(rec, fd, &w.data, ioctl.AttrFork, uint64(rec.AExtents))
 	}
 	w.fs.CloseFD(fd)
 	return err
@@ -98,7 +107,7 @@ func (w *worker) notOpened(ino ioctl.Ino, gen ioctl.Gen, directory bool, err err
 // readFork claims what one fork of an open inode maps. A fork of up to
 // [maxForkRecords] records is read in one call; a longer one in ranges, which
 // together are no picture of one moment.
-func (w *worker) readFork(rec *ioctl.BulkstatRecord, fd int, fork ioctl.Fork, extents uint64) error {
+func (w *worker) readFork(rec *ioctl.BulkstatRecord, fd int, dev *device, fork ioctl.Fork, extents uint64) error {
 	stage, flags := StageDataFork, uint64(0)
 	if fork == ioctl.AttrFork {
 		stage, flags = StageAttrFork, shadow.OffsetAttrFork
@@ -108,7 +117,7 @@ func (w *worker) readFork(rec *ioctl.BulkstatRecord, fd int, fork ioctl.Fork, ex
 	var bad error // the first malformed record
 	err := w.fs.Bmap(fd, fork, buf)
 	for err == nil {
-		if err := w.claimRecords(rec.Ino, flags, buf.Records(), &bad); err != nil {
+		if err := w.claimRecords(dev, rec.Ino, flags, buf.Records(), &bad); err != nil {
 			return err
 		}
 		if buf.Complete() {
@@ -144,21 +153,21 @@ const forkEnd ioctl.DAddr = 1 << 60
 
 // claimRecords claims the extents of one call. The first record that cannot be
 // is left in bad, and the others still count.
-func (w *worker) claimRecords(ino ioctl.Ino, flags uint64, recs []ioctl.BmapRecord, bad *error) error {
+func (w *worker) claimRecords(dev *device, ino ioctl.Ino, flags uint64, recs []ioctl.BmapRecord, bad *error) error {
 	for i := range recs {
 		r := &recs[i]
 		if !r.HasBlocks() {
 			continue // a hole, or space that is not allocated yet
 		}
-		e, err := w.space.extent(r)
+		e, err := dev.space.extent(r)
 		if err != nil {
 			if *bad == nil {
 				*bad = err
 			}
 			continue
 		}
-		if !w.space.has(e) {
-			w.outside(ino, e, bad)
+		if !dev.space.has(e) {
+			w.outside(dev, ino, e, bad)
 			continue
 		}
 		f := flags
@@ -166,11 +175,11 @@ func (w *worker) claimRecords(ino ioctl.Ino, flags uint64, recs []ioctl.BmapReco
 			f |= shadow.OffsetUnwritten
 		}
 		if r.Flags&ioctl.BmapShared != 0 {
-			if err := w.addShared(e); err != nil {
+			if err := dev.addShared(e); err != nil {
 				return err
 			}
 		}
-		if err := w.claims.claim(&w.space, e, uint64(ino), f); err != nil {
+		if err := dev.claims.claim(&dev.space, e, uint64(ino), f); err != nil {
 			return fmt.Errorf("keep claims of inode %d: %w", ino, err)
 		}
 		w.count.extents++
@@ -181,20 +190,20 @@ func (w *worker) claimRecords(ino ioctl.Ino, flags uint64, recs []ioctl.BmapReco
 
 // outside handles an extent beyond the walk's geometry: the filesystem may have
 // been grown since.
-func (w *worker) outside(ino ioctl.Ino, e extent, bad *error) {
+func (w *worker) outside(dev *device, ino ioctl.Ino, e extent, bad *error) {
 	geo := w.fs.Geometry()
-	if geo.DataBlocks == w.space.blocks {
+	if dev.spaceOf(geo).blocks == dev.space.blocks {
 		if fresh, err := w.fs.RefreshGeometry(w.ctx); err == nil {
 			geo = fresh
 		}
 	}
-	grown := spaceOf(geo)
+	grown := dev.spaceOf(geo)
 	if grown.has(e) {
 		w.count.grown++
 		return
 	}
 	if *bad == nil {
 		*bad = fmt.Errorf("%w: inode %d maps blocks %d to %d of a device of %d blocks",
-			ioctl.ErrMalformed, ino, e.start, e.start+e.count-1, w.space.blocks)
+			ioctl.ErrMalformed, ino, e.start, e.start+e.count-1, dev.space.blocks)
 	}
 }

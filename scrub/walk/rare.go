@@ -45,7 +45,7 @@ func (w *worker) statBlocks(rec *ioctl.BulkstatRecord) (uint64, error) {
 		}
 		return 0, nil
 	}
-	return st.Blocks >> w.space.shift, nil
+	return st.Blocks >> w.data.space.shift, nil
 }
 
 func (w *worker) addSilent(ino ioctl.Ino) error {

@@ -2,6 +2,7 @@ package walk
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/shadow"
@@ -104,6 +105,11 @@ type Result struct {
 	// the AG headers and the internal log, sorted by [shadow.Compare]. Adjacent
 	// mappings are joined where that was cheap; [shadow.Diff] does the rest.
 	Claims []*xfile.Array[shadow.Rmap]
+	// RTClaims has, by the number of the realtime group, what the data forks of
+	// realtime files say, and the superblock of group 0. It is empty where the
+	// realtime device is not made of groups that can be told apart
+	// ([ioctl.Geometry.RTGrouped]); then these forks are not read.
+	RTClaims []*xfile.Array[shadow.Rmap]
 	// Chunks has, by agno, the inode chunks in the order of their StartIno.
 	Chunks []*xfile.Array[Chunk]
 	// Opaque inodes, sorted by Ino.
@@ -115,6 +121,8 @@ type Result struct {
 	// Shared has what GETBMAPX called shared, sorted by AGNo and Start. Blocks
 	// come once for each inode that has them. Empty without reflink.
 	Shared *xfile.Array[Shared]
+	// RTShared is the same of the realtime device: AGNo is a realtime group.
+	RTShared *xfile.Array[Shared]
 
 	Sick      []SickInode // at most ListCap
 	SickTotal uint64
@@ -131,8 +139,11 @@ type Result struct {
 	Blocks   uint64 // fs blocks of these
 	Opened   uint64 // inodes opened by handle
 	Vanished uint64 // inodes gone between two calls: normal
-	RTInodes uint64 // files whose data is on the realtime device: data forks not claimed
-	Reread   uint64 // inodes read once more for a [Watcher]
+	RTInodes uint64 // files whose data is on the realtime device
+	// RTSkipped are those of them whose data forks were not read, RTAttrs those
+	// with attributes in blocks, which are not in Claims (see [Opaque]).
+	RTSkipped, RTAttrs uint64
+	Reread             uint64 // inodes read once more for a [Watcher]
 	// Grown counts mappings beyond the walk's geometry but within the one of
 	// now: the filesystem was grown meanwhile. They are not in Claims.
 	Grown uint64
@@ -144,7 +155,7 @@ func (r *Result) Close() error {
 		return nil
 	}
 	var errs []error
-	for _, a := range r.Claims {
+	for _, a := range slices.Concat(r.Claims, r.RTClaims) {
 		if a != nil {
 			errs = append(errs, a.Close())
 		}
@@ -160,8 +171,10 @@ func (r *Result) Close() error {
 	if r.Silent != nil {
 		errs = append(errs, r.Silent.Close())
 	}
-	if r.Shared != nil {
-		errs = append(errs, r.Shared.Close())
+	for _, a := range []*xfile.Array[Shared]{r.Shared, r.RTShared} {
+		if a != nil {
+			errs = append(errs, a.Close())
+		}
 	}
 	return errors.Join(errs...)
 }

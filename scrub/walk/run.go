@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -81,13 +82,24 @@ func (s *shared) makeArrays() error {
 			return err
 		}
 	}
+	if g.RTGrouped() {
+		s.res.RTClaims = make([]*xfile.Array[shadow.Rmap], g.RTGroups())
+		for rgno := range s.res.RTClaims {
+			if s.res.RTClaims[rgno], err = xfile.NewArray[shadow.Rmap](opts("realtime claims")); err != nil {
+				return err
+			}
+		}
+	}
 	if s.res.Opaque, err = xfile.NewArray[Opaque](opts("opaque inodes")); err != nil {
 		return err
 	}
 	if s.res.Silent, err = xfile.NewArray[ioctl.Ino](opts("silent inodes")); err != nil {
 		return err
 	}
-	s.res.Shared, err = xfile.NewArray[Shared](opts("shared blocks"))
+	if s.res.Shared, err = xfile.NewArray[Shared](opts("shared blocks")); err != nil {
+		return err
+	}
+	s.res.RTShared, err = xfile.NewArray[Shared](opts("shared realtime blocks"))
 	return err
 }
 
@@ -106,7 +118,10 @@ func (s *shared) walk(ctx context.Context) error {
 			return xfile.Guard(func() error {
 				w := s.newWorker(ctx, n)
 				if i == 0 {
-					if err := claimStatic(w.claims, s.res.Geometry); err != nil {
+					if err := claimStatic(w.data.claims, s.res.Geometry); err != nil {
+						return err
+					}
+					if err := claimRTStatic(w.rt.claims, s.res.Geometry); err != nil {
 						return err
 					}
 				}
@@ -137,14 +152,16 @@ func (s *shared) probeBulkstat() error {
 // itself, so they take turns.
 func (s *shared) sort(ctx context.Context) error {
 	return xfile.Guard(func() error {
-		for _, a := range s.res.Claims {
+		for _, a := range slices.Concat(s.res.Claims, s.res.RTClaims) {
 			if err := a.SortKeyed(ctx, startBlock, shadow.Compare); err != nil {
 				return err
 			}
 		}
 		place := func(m *Shared) uint64 { return uint64(m.AGNo)<<32 | uint64(m.Start) }
-		if err := s.res.Shared.SortKeyed(ctx, place, func(_, _ *Shared) int { return 0 }); err != nil {
-			return err
+		for _, a := range []*xfile.Array[Shared]{s.res.Shared, s.res.RTShared} {
+			if err := a.SortKeyed(ctx, place, func(_, _ *Shared) int { return 0 }); err != nil {
+				return err
+			}
 		}
 		key := func(o *Opaque) uint64 { return uint64(o.Ino) }
 		if err := s.res.Opaque.SortKeyed(ctx, key, func(_, _ *Opaque) int { return 0 }); err != nil {

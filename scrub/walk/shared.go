@@ -7,9 +7,10 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/shadow"
+	"github.com/scrubd/scrubd/xfile"
 )
 
-// Shared is a run of blocks of one group that GETBMAPX has called shared, in the
+// Shared is a run of blocks of one group, of either device, that GETBMAPX has called shared, in the
 // fork of some inode: every block is in the refcountbt. Of inodes without the
 // reflink flag the kernel never says so.
 type Shared struct {
@@ -22,30 +23,33 @@ type Shared struct {
 const sharedBatch = 512
 
 // addShared notes an extent that lies on the device and is shared.
-func (w *worker) addShared(e extent) error {
+func (d *device) addShared(e extent) error {
 	m := Shared{
-		AGNo:  ioctl.AGNumber(e.start / w.space.agblocks),
-		Start: uint32(e.start % w.space.agblocks), Count: uint32(min(e.count, w.space.agblocks-e.start%w.space.agblocks)),
+		AGNo:  ioctl.AGNumber(e.start / d.space.agblocks),
+		Start: uint32(e.start % d.space.agblocks), Count: uint32(min(e.count, d.space.agblocks-e.start%d.space.agblocks)),
 	}
-	if n := len(w.marks); n > 0 {
-		last := &w.marks[n-1]
+	if n := len(d.marks); n > 0 {
+		last := &d.marks[n-1]
 		if last.AGNo == m.AGNo && uint64(last.Start)+uint64(last.Count) == uint64(m.Start) {
 			last.Count += m.Count
 			return nil
 		}
 	}
-	w.marks = append(w.marks, m)
-	if len(w.marks) < sharedBatch {
+	if d.marks == nil {
+		d.marks = make([]Shared, 0, sharedBatch)
+	}
+	d.marks = append(d.marks, m)
+	if len(d.marks) < sharedBatch {
 		return nil
 	}
-	return w.flushShared()
+	return d.flushShared()
 }
 
-func (w *worker) flushShared() error {
-	if err := w.res.Shared.Append(w.marks); err != nil {
+func (d *device) flushShared() error {
+	if err := d.shared.Append(d.marks); err != nil {
 		return fmt.Errorf("keep shared blocks: %w", err)
 	}
-	w.marks = w.marks[:0]
+	d.marks = d.marks[:0]
 	return nil
 }
 
@@ -53,10 +57,19 @@ func (w *worker) flushShared() error {
 // [shadow.DiffShared] takes them: sorted by start, overlapping where several
 // inodes have them. The slice is reused.
 func (r *Result) SharedIn(agno ioctl.AGNumber) iter.Seq2[[]shadow.Range, error] {
+	return sharedIn(r.Shared, agno)
+}
+
+// RTSharedIn is SharedIn of a realtime group.
+func (r *Result) RTSharedIn(rgno ioctl.RGNumber) iter.Seq2[[]shadow.Range, error] {
+	return sharedIn(r.RTShared, ioctl.AGNumber(rgno))
+}
+
+func sharedIn(marks *xfile.Array[Shared], agno ioctl.AGNumber) iter.Seq2[[]shadow.Range, error] {
 	return func(yield func([]shadow.Range, error) bool) {
 		var failed error
-		at := int64(sort.Search(int(r.Shared.Len()), func(i int) bool {
-			m, err := r.Shared.Get(int64(i))
+		at := int64(sort.Search(int(marks.Len()), func(i int) bool {
+			m, err := marks.Get(int64(i))
 			if err != nil {
 				failed = err
 			}
@@ -66,10 +79,10 @@ func (r *Result) SharedIn(agno ioctl.AGNumber) iter.Seq2[[]shadow.Range, error] 
 		for more := true; more && failed == nil; {
 			out = out[:0]
 			for more && len(out) < cap(out) {
-				if more = at < r.Shared.Len(); !more {
+				if more = at < marks.Len(); !more {
 					break
 				}
-				m, err := r.Shared.Get(at)
+				m, err := marks.Get(at)
 				if err != nil {
 					failed = err
 					break
@@ -84,7 +97,7 @@ func (r *Result) SharedIn(agno ioctl.AGNumber) iter.Seq2[[]shadow.Range, error] 
 			}
 		}
 		if failed != nil {
-			yield(nil, fmt.Errorf("read shared blocks of AG %d: %w", agno, failed))
+			yield(nil, fmt.Errorf("read shared blocks of group %d: %w", agno, failed))
 		}
 	}
 }

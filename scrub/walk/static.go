@@ -31,3 +31,11 @@ func claimStatic(b *batcher, g *ioctl.Geometry) error {
 	}
 	return b.claim(&s, log, shadow.OwnerLog, 0)
 }
+
+// claimRTStatic adds the superblock of the realtime device.
+func claimRTStatic(b *batcher, g *ioctl.Geometry) error {
+	if !g.RTGrouped() || !g.HasRTSuperblock() {
+		return nil
+	}
+	return b.add(0, shadow.Rmap{BlockCount: g.RTExtSize, Owner: shadow.OwnerFS})
+}

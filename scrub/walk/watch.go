@@ -3,6 +3,7 @@ package walk
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/shadow"
@@ -81,15 +82,15 @@ func (s *shared) forget(ctx context.Context, inos []ioctl.Ino) error {
 	for _, ino := range inos {
 		set[uint64(ino)] = struct{}{}
 	}
-	for agno, a := range s.res.Claims {
+	for i, a := range slices.Concat(s.res.Claims, s.res.RTClaims) {
 		some := false
 		for recs, err := range a.Chunks(ctx) {
 			if err != nil {
-				return fmt.Errorf("forget claims on AG %d: %w", agno, err)
+				return fmt.Errorf("forget claims on group %d: %w", i, err)
 			}
-			for i := range recs {
-				if _, ok := set[recs[i].Owner]; ok {
-					recs[i] = shadow.Rmap{}
+			for j := range recs {
+				if _, ok := set[recs[j].Owner]; ok {
+					recs[j] = shadow.Rmap{}
 					some = true
 				}
 			}
@@ -99,7 +100,7 @@ func (s *shared) forget(ctx context.Context, inos []ioctl.Ino) error {
 		}
 		// Storing an unset record is what tells the array that there are any.
 		if err := a.Set(a.Len(), shadow.Rmap{}); err != nil {
-			return fmt.Errorf("forget claims on AG %d: %w", agno, err)
+			return fmt.Errorf("forget claims on group %d: %w", i, err)
 		}
 	}
 	return nil

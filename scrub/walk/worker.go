@@ -5,6 +5,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/throttle"
+	"github.com/scrubd/scrubd/xfile"
 )
 
 // rareBatch is how many opaque or silent inodes wait for one Append.
@@ -16,8 +17,8 @@ type worker struct {
 	*shared
 	ctx     context.Context //nolint:containedctx // of one Run, for the calls deep inside of an inode
 	turn    *throttle.Turn
-	space   space
-	claims  *batcher
+	data    device
+	rt      device
 	buffers forkBuffers
 
 	chunkBuf   *ioctl.InumbersBuffer
@@ -27,15 +28,24 @@ type worker struct {
 	chunkBatch []Chunk
 	opaque     []Opaque
 	silent     []ioctl.Ino
-	marks      []Shared
 
 	count     counters
 	published counters
 }
 
+// device is one of the devices that forks map blocks of, with what was claimed
+// there and waits for its arrays.
+type device struct {
+	space   space
+	claims  *batcher
+	shared  *xfile.Array[Shared]
+	marks   []Shared
+	spaceOf func(*ioctl.Geometry) space
+}
+
 // counters are those of the result, of one worker.
 type counters struct {
-	inodes, extents, blocks, opened, vanished, rtInodes, grown uint64
+	inodes, extents, blocks, opened, vanished, rtInodes, rtSkipped, rtAttrs, grown uint64
 }
 
 func (s *shared) newWorker(ctx context.Context, workers int) *worker {
@@ -43,8 +53,8 @@ func (s *shared) newWorker(ctx context.Context, workers int) *worker {
 		shared:     s,
 		ctx:        ctx,
 		turn:       s.options.Throttle.Turn(),
-		space:      spaceOf(s.res.Geometry),
-		claims:     newBatcher(s.res.Claims, workers),
+		data:       device{space: spaceOf(s.res.Geometry), claims: newBatcher(s.res.Claims, workers), shared: s.res.Shared, spaceOf: spaceOf},
+		rt:         device{space: rtSpaceOf(s.res.Geometry), claims: newBatcher(s.res.RTClaims, workers), shared: s.res.RTShared, spaceOf: rtSpaceOf},
 		buffers:    forkBuffers{large: s.large},
 		chunkBuf:   ioctl.NewInumbersBuffer(takeChunks),
 		oneChunk:   ioctl.NewInumbersBuffer(1),
@@ -53,7 +63,6 @@ func (s *shared) newWorker(ctx context.Context, workers int) *worker {
 		chunkBatch: make([]Chunk, 0, takeChunks),
 		opaque:     make([]Opaque, 0, rareBatch),
 		silent:     make([]ioctl.Ino, 0, rareBatch),
-		marks:      make([]Shared, 0, sharedBatch),
 	}
 }
 
@@ -90,11 +99,13 @@ func (w *worker) run(ctx context.Context) error {
 
 // flush gives everything that waits to the result.
 func (w *worker) flush() error {
-	if err := w.claims.flush(); err != nil {
-		return err
-	}
-	if err := w.flushShared(); err != nil {
-		return err
+	for _, d := range []*device{&w.data, &w.rt} {
+		if err := d.claims.flush(); err != nil {
+			return err
+		}
+		if err := d.flushShared(); err != nil {
+			return err
+		}
 	}
 	return w.flushRare()
 }
@@ -125,5 +136,7 @@ func (w *worker) addTotals() {
 	w.res.Opened += w.count.opened
 	w.res.Vanished += w.count.vanished
 	w.res.RTInodes += w.count.rtInodes
+	w.res.RTSkipped += w.count.rtSkipped
+	w.res.RTAttrs += w.count.rtAttrs
 	w.res.Grown += w.count.grown
 }

@@ -8,8 +8,11 @@ import (
 	"github.com/scrubd/scrubd/shadow"
 )
 
-// group is the geometry of one allocation group as the conversions need it.
+// group is the geometry of one allocation group, or of a group of the realtime
+// device, as the conversions need it.
 type group struct {
+	dev    uint32 // as GETFSMAP has it
+	rt     bool   // agno is the number of a realtime group
 	agno   ioctl.AGNumber
 	first  uint64 // fs block of the device at which the group begins
 	length uint64 // fs blocks
@@ -26,6 +29,7 @@ func groupOf(fs *ioctl.FS, agno ioctl.AGNumber) (group, error) {
 		return group{}, fmt.Errorf("AG %d of %d: %w", agno, g.AGCount, ErrRange)
 	}
 	return group{
+		dev:    fs.FSMapDevice(),
 		agno:   agno,
 		first:  uint64(agno) * uint64(g.AGBlocks),
 		length: uint64(length),
@@ -38,6 +42,16 @@ func groupOf(fs *ioctl.FS, agno ioctl.AGNumber) (group, error) {
 			return uint64(now.AGLength(agno))
 		},
 	}, nil
+}
+
+// String names the group.
+func (g *group) String() string { return groupName(g.rt, g.agno) }
+
+func groupName(rt bool, number ioctl.AGNumber) string {
+	if rt {
+		return fmt.Sprintf("rtgroup %d", number)
+	}
+	return fmt.Sprintf("AG %d", number)
 }
 
 // byteOf is the device byte at which block agbno begins.
@@ -59,12 +73,12 @@ func (g *group) extent(r *ioctl.FSMapRecord) (start, count uint32, err error) {
 	case n == 0:
 		return 0, 0, g.malformed(r, "without blocks")
 	case first < g.first, first-g.first >= g.length:
-		return 0, 0, g.malformed(r, "not inside of the AG")
+		return 0, 0, g.malformed(r, "not inside of the group")
 	}
 	first -= g.first
 	if n > g.length-first {
 		if now := g.refresh(); first >= now || n > now-first {
-			return 0, 0, g.malformed(r, "not inside of the AG")
+			return 0, 0, g.malformed(r, "not inside of the group")
 		}
 		n = g.length - first
 	}
@@ -72,8 +86,8 @@ func (g *group) extent(r *ioctl.FSMapRecord) (start, count uint32, err error) {
 }
 
 func (g *group) malformed(r *ioctl.FSMapRecord, why string) error {
-	return fmt.Errorf("%w: GETFSMAP record of AG %d at byte %d, length %d, owner %d, offset %d, flags %v: %s",
-		ErrMalformed, g.agno, r.Physical, r.Length, r.Owner, r.Offset, r.Flags, why)
+	return fmt.Errorf("%w: GETFSMAP record of %s at byte %d, length %d, owner %d, offset %d, flags %v: %s",
+		ErrMalformed, g, r.Physical, r.Length, r.Owner, r.Offset, r.Flags, why)
 }
 
 // rmap converts a record of the privileged view. FREE must have been dropped.

@@ -24,15 +24,17 @@ var (
 //
 // errors.Is(err, ioctl.ErrCorrupt) holds.
 type CorruptError struct {
-	AGNo ioctl.AGNumber
-	// Reached is the AG block from which the failing call was to read:
+	// AGNo is the number of the group, of a realtime group if Realtime is set.
+	AGNo     ioctl.AGNumber
+	Realtime bool
+	// Reached is the block of the group from which the failing call was to read:
 	// everything that sorts before it has been handed out.
 	Reached ioctl.AGBlock
 	Err     error
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("read space mappings of AG %d from block %d on: %v", e.AGNo, e.Reached, e.Err)
+	return fmt.Sprintf("read space mappings of %s from block %d on: %v", groupName(e.Realtime, e.AGNo), e.Reached, e.Err)
 }
 
 func (e *CorruptError) Unwrap() error { return e.Err }

@@ -24,13 +24,17 @@ func (f Free) End() uint64 { return uint64(f.Start) + uint64(f.Count) }
 // Errors: [*CorruptError] if the tree cannot be read; [ErrMalformed]; [ErrStuck];
 // ctx's. An error is the last thing that comes.
 func FreeView(ctx context.Context, fs *ioctl.FS, view *ioctl.BnobtView, agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) iter.Seq2[[]Free, error] {
+	return freeView(ctx, func() (group, error) { return groupOf(fs, agno) }, view, buf)
+}
+
+func freeView(ctx context.Context, find func() (group, error), view *ioctl.BnobtView, buf *ioctl.FSMapBuffer) iter.Seq2[[]Free, error] {
 	return func(yield func([]Free, error) bool) {
-		g, err := groupOf(fs, agno)
+		g, err := find()
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		r := newFreeReader(fs, view, g, 0, g.length, buf)
+		r := newFreeReader(view, g, 0, g.length, buf)
 		out := make([]Free, 0, buf.Cap())
 		for !r.done {
 			if err := ctx.Err(); err != nil {
@@ -65,10 +69,14 @@ func FreeWindow(fs *ioctl.FS, view *ioctl.BnobtView, agno ioctl.AGNumber, start,
 	if err != nil {
 		return out, err
 	}
+	return freeWindow(view, g, start, count, buf, out)
+}
+
+func freeWindow(view *ioctl.BnobtView, g group, start, count ioctl.AGBlock, buf *ioctl.FSMapBuffer, out []Free) ([]Free, error) {
 	if err := g.checkWindow(start, count); err != nil {
 		return out, err
 	}
-	r := newFreeReader(fs, view, g, uint64(start), uint64(count), buf)
+	r := newFreeReader(view, g, uint64(start), uint64(count), buf)
 	for !r.done {
 		recs, err := r.next()
 		if err != nil {
@@ -82,9 +90,9 @@ func FreeWindow(fs *ioctl.FS, view *ioctl.BnobtView, agno ioctl.AGNumber, start,
 }
 
 // newFreeReader reads what touches blocks [start, start+count) in the bnobt.
-func newFreeReader(fs *ioctl.FS, view *ioctl.BnobtView, g group, start, count uint64, buf *ioctl.FSMapBuffer) *reader {
+func newFreeReader(view *ioctl.BnobtView, g group, start, count uint64, buf *ioctl.FSMapBuffer) *reader {
 	r := &reader{fs: view, group: g, buf: buf, gap: ioctl.FSMapOwnerUnknown}
-	r.setWindow(fs.FSMapDevice(), start, count)
+	r.setWindow(start, count)
 	return r
 }
 
@@ -93,7 +101,7 @@ func (g *group) frees(out []Free, recs []ioctl.FSMapRecord) ([]Free, error) {
 	for i := range recs {
 		rec := &recs[i]
 		if !rec.Is(ioctl.FSMapOwnerFree) {
-			return out, fmt.Errorf("read bnobt of AG %d: %w", g.agno, g.malformed(rec, "neither free nor unknown"))
+			return out, fmt.Errorf("read the free space of %s: %w", g, g.malformed(rec, "neither free nor unknown"))
 		}
 		start, count, err := g.extent(rec)
 		if err != nil {

@@ -78,11 +78,12 @@ const maxEarly = 4096
 // newRmapReader reads what touches blocks [start, start+count) in the rmapbt.
 func newRmapReader(fs *ioctl.FS, g group, start, count uint64, buf *ioctl.FSMapBuffer) *reader {
 	r := &reader{fs: fs, group: g, buf: buf, gap: ioctl.FSMapOwnerFree, reflink: fs.Geometry().Has(ioctl.FlagReflink), counter: fs}
-	r.setWindow(fs.FSMapDevice(), start, count)
+	r.setWindow(start, count)
 	return r
 }
 
-func (r *reader) setWindow(dev uint32, start, count uint64) {
+func (r *reader) setWindow(start, count uint64) {
+	dev := r.group.dev
 	r.low = ioctl.FSMapKey{Device: dev, Physical: r.group.byteOf(start)}
 	r.high = ioctl.FSMapKey{
 		Device: dev, Flags: math.MaxUint32, Physical: r.group.byteOf(start+count) - 1,
@@ -156,14 +157,14 @@ func (r *reader) settle(batch []ioctl.FSMapRecord) ([]ioctl.FSMapRecord, error) 
 func (r *reader) call(low ioctl.FSMapKey) error {
 	err := r.fs.FSMap(low, r.high, r.buf)
 	if errors.Is(err, ioctl.ErrCorrupt) {
-		return &CorruptError{AGNo: r.group.agno, Reached: r.position(), Err: err}
+		return &CorruptError{AGNo: r.group.agno, Realtime: r.group.rt, Reached: r.position(), Err: err}
 	}
 	return err
 }
 
 func (r *reader) stuck(n int) error {
-	return fmt.Errorf("read space mappings of AG %d at block %d: %d records in one call: %w",
-		r.group.agno, r.position(), n, ErrStuck)
+	return fmt.Errorf("read space mappings of %s at block %d: %d records in one call: %w",
+		&r.group, r.position(), n, ErrStuck)
 }
 
 // advance notes that records, in order, are handed out.

@@ -23,17 +23,17 @@ import (
 // ctx's. An error is the last thing that comes, with no records.
 // Source: man 2 ioctl_getfsmap.
 func RmapView(ctx context.Context, fs *ioctl.FS, agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) iter.Seq2[[]shadow.Rmap, error] {
-	return viewOf(ctx, fs, agno, buf, (*group).rmap)
+	return viewOf(ctx, fs, func() (group, error) { return rmapGroup(fs, agno) }, buf, (*group).rmap)
 }
 
 // RecordView is [RmapView] with the marks of the refcountbt.
 func RecordView(ctx context.Context, fs *ioctl.FS, agno ioctl.AGNumber, buf *ioctl.FSMapBuffer) iter.Seq2[[]Record, error] {
-	return viewOf(ctx, fs, agno, buf, (*group).record)
+	return viewOf(ctx, fs, func() (group, error) { return rmapGroup(fs, agno) }, buf, (*group).record)
 }
 
-func viewOf[T any](ctx context.Context, fs *ioctl.FS, agno ioctl.AGNumber, buf *ioctl.FSMapBuffer, convert func(*group, *ioctl.FSMapRecord) (T, error)) iter.Seq2[[]T, error] {
+func viewOf[T any](ctx context.Context, fs *ioctl.FS, find func() (group, error), buf *ioctl.FSMapBuffer, convert func(*group, *ioctl.FSMapRecord) (T, error)) iter.Seq2[[]T, error] {
 	return func(yield func([]T, error) bool) {
-		g, err := rmapGroup(fs, agno)
+		g, err := find()
 		if err != nil {
 			yield(nil, err)
 			return
@@ -111,21 +111,25 @@ type Record struct {
 // Errors: as for [RmapView]; [ErrRange] for a window that is empty or not inside
 // of the group. out is returned with what was read before the error.
 func RmapWindow(fs *ioctl.FS, agno ioctl.AGNumber, start, count ioctl.AGBlock, buf *ioctl.FSMapBuffer, out []Record) ([]Record, error) {
-	out, _, err := rmapWindow(fs, agno, start, count, buf, out, math.MaxInt)
+	g, err := rmapGroup(fs, agno)
+	if err != nil {
+		return out, err
+	}
+	out, _, err = rmapWindow(fs, g, start, count, buf, out, math.MaxInt)
 	return out, err
 }
 
 // RmapPicture is [RmapWindow] in one call: whole is false where that does not hold
 // all of the window.
 func RmapPicture(fs *ioctl.FS, agno ioctl.AGNumber, start, count ioctl.AGBlock, buf *ioctl.FSMapBuffer, out []Record) (recs []Record, whole bool, err error) {
-	return rmapWindow(fs, agno, start, count, buf, out, 1)
-}
-
-func rmapWindow(fs *ioctl.FS, agno ioctl.AGNumber, start, count ioctl.AGBlock, buf *ioctl.FSMapBuffer, out []Record, calls int) (_ []Record, whole bool, err error) {
 	g, err := rmapGroup(fs, agno)
 	if err != nil {
 		return out, false, err
 	}
+	return rmapWindow(fs, g, start, count, buf, out, 1)
+}
+
+func rmapWindow(fs *ioctl.FS, g group, start, count ioctl.AGBlock, buf *ioctl.FSMapBuffer, out []Record, calls int) (_ []Record, whole bool, err error) {
 	if err := g.checkWindow(start, count); err != nil {
 		return out, false, err
 	}
@@ -148,7 +152,7 @@ func rmapWindow(fs *ioctl.FS, agno ioctl.AGNumber, start, count ioctl.AGBlock, b
 
 func (g *group) checkWindow(start, count ioctl.AGBlock) error {
 	if count == 0 || uint64(start)+uint64(count) > g.length {
-		return fmt.Errorf("window of %d blocks at block %d of AG %d (%d blocks): %w", count, start, g.agno, g.length, ErrRange)
+		return fmt.Errorf("window of %d blocks at block %d of %s (%d blocks): %w", count, start, g, g.length, ErrRange)
 	}
 	return nil
 }

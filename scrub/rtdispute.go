@@ -1,0 +1,158 @@
+package scrub
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/verdict"
+	"github.com/scrubd/scrubd/shadow"
+)
+
+// rtDisputes groups the confirmed differences between realtime files and
+// rtrmapbts, asks every other witness about each, and decides.
+func (p *pass) rtDisputes(ctx context.Context) error {
+	var diffs []verdict.Difference
+	for i := range p.rt.groups {
+		g := &p.rt.groups[i]
+		for _, c := range g.candidates {
+			if c.Status != confirm.Confirmed {
+				continue
+			}
+			for _, d := range c.Diffs {
+				diffs = append(diffs, verdict.Difference{AGNo: g.agno, Difference: d})
+			}
+		}
+	}
+	if len(diffs) == 0 {
+		return nil
+	}
+	// What is kept of the owners' records in AGs is for disputes there.
+	kept := p.ownerIn
+	bmbt, err := p.ownedBlocks(ctx, diffs)
+	p.ownerIn = kept
+	if err != nil {
+		return err
+	}
+	for _, diffs := range verdict.Group(diffs) {
+		d := &dispute{diffs: diffs}
+		d.Inodes = make(map[uint64]*verdict.Inode)
+		for i := range diffs {
+			g := &p.rt.groups[diffs[i].AGNo]
+			around, err := p.rtAround(ctx, g, &diffs[i])
+			if err != nil {
+				return err
+			}
+			pieces := verdict.Pieces(&diffs[i], around)
+			for j := range pieces {
+				pieces[j].RefcountDenies = len(badTypes(g, ioctl.ScrubTypeRTREFCBT)) > 0
+				pieces[j].RmapbtBad = len(badTypes(g, ioctl.ScrubTypeRTRMAPBT, ioctl.ScrubTypeRTBITMAP)) > 0
+				p.doubtUsed(g, &pieces[j])
+			}
+			if err := p.elsewhere(pieces); err != nil {
+				return err
+			}
+			d.Pieces = append(d.Pieces, pieces...)
+		}
+		if err := p.inodesOf(ctx, d, bmbt); err != nil {
+			return err
+		}
+		d.decision = verdict.DecideRealtime(&d.Dispute)
+		p.rt.bad = append(p.rt.bad, d)
+	}
+	return nil
+}
+
+// rtAround gathers what the other witnesses say of d's blocks now: the other
+// claims on them, the records, the free space.
+func (p *pass) rtAround(ctx context.Context, g *group, d *verdict.Difference) (*verdict.Around, error) {
+	start, count := d.Extent()
+	w := g.window(start, count)
+	a := &verdict.Around{}
+	tree, err := p.trees.Rmaps(ctx, p.inTrees(g))
+	if err != nil {
+		return nil, err
+	}
+	asked := make(map[uint64]bool) // a file may claim one block at several offsets
+	for c, err := range tree.Overlaps(uint64(start), uint64(start)+uint64(count)) {
+		if err != nil {
+			return nil, err
+		}
+		if asked[c.Owner] {
+			continue
+		}
+		if c.IsInode() {
+			asked[c.Owner] = true
+			c.StartBlock, c.BlockCount = start, count
+		}
+		still, err := p.settler.StillClaims(w, c)
+		if err != nil {
+			return nil, err
+		}
+		a.Claims = append(a.Claims, still...)
+	}
+	recs, err := p.rmapWindow(g, start, count)
+	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+		return nil, err
+	}
+	for _, r := range recs {
+		a.Records = append(a.Records, verdict.Record{Rmap: r.Rmap, Shared: r.Shared})
+	}
+	free, err := p.freeWindow(g, start, count)
+	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+		return nil, err
+	}
+	a.FreeKnown = err == nil
+	for _, f := range free {
+		a.Free = append(a.Free, verdict.Range{Start: f.Start, Count: f.Count})
+	}
+	return a, nil
+}
+
+// rtSharedPieces gathers what forks and rtrmapbt say of every confirmed stretch
+// about which they and the rtrefcountbt disagree.
+func (p *pass) rtSharedPieces(ctx context.Context) error {
+	for i := range p.rt.groups {
+		g := &p.rt.groups[i]
+		told := make(map[bool][]verdict.Range) // GETBMAPX and GETFSMAP tell of the same marks
+		for _, c := range g.shared {
+			if c.Status != confirm.Confirmed {
+				continue
+			}
+			parts := confirm.Subtract(c.Parts, told[c.Unmarked])
+			told[c.Unmarked] = append(told[c.Unmarked], parts...)
+			sortRanges(told[c.Unmarked])
+			for _, part := range parts {
+				piece, err := p.rtSharedPiece(ctx, g, c, part)
+				if err != nil {
+					return err
+				}
+				p.rt.shared = append(p.rt.shared, *piece)
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pass) rtSharedPiece(ctx context.Context, g *group, c *confirm.SharedCandidate, part verdict.Range) (*verdict.SharedPiece, error) {
+	piece := &verdict.SharedPiece{AGNo: g.agno, Start: part.Start, Count: part.Count, Marked: !c.Unmarked || c.Coarse, Coarse: c.Coarse}
+	around, err := p.rtAround(ctx, g, &verdict.Difference{AGNo: g.agno, Difference: shadow.Difference{
+		HasKernel: true, Kernel: shadow.Rmap{StartBlock: part.Start, BlockCount: part.Count},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	for i := range around.Records {
+		piece.Records = append(piece.Records, around.Records[i].Rmap)
+	}
+	piece.Claims = around.Claims
+	for i := range piece.Claims {
+		ino := ioctl.Ino(piece.Claims[i].Owner)
+		if c.Coarse && c.Unmarked && piece.Claims[i].IsInode() && !slices.Contains(piece.NoFlag, ino) {
+			piece.NoFlag = append(piece.NoFlag, ino)
+		}
+	}
+	return piece, nil
+}
