@@ -25,6 +25,9 @@ type StartEvent struct {
 	Coverage Coverage
 	// Interrupted are repairs of earlier runs that were begun and never proven.
 	Interrupted []Interruption
+	// Only names the places that are looked at, and nothing else is; empty for a
+	// run over the whole filesystem.
+	Only []string
 }
 
 // Phase names a stretch of a run.
@@ -135,6 +138,8 @@ type Summary struct {
 	// Interrupted are repairs of earlier runs that were begun and never proven,
 	// with what became of their faults.
 	Interrupted []Interruption
+	// Only names the places that were looked at, as in [StartEvent].
+	Only []string
 
 	// OptimizationsPossible and Warnings count what is legal and could be
 	// better, or is odd; Optimized what was tidied up.

@@ -80,6 +80,9 @@ type Options struct {
 	// Choice makes it a run that carries out one decision of a person, and no
 	// other repair. Mode and the autofsck property do not bind it.
 	Choice *Choice
+	// Only makes it a check of a few places by the kernel's own scrub, and of
+	// nothing else: it decides nothing and repairs nothing, whatever Mode says.
+	Only *Places
 	// Others, when set, names other programs that scrub or repair this filesystem
 	// now. A run stands back for them before each pass, for Patience at most (0:
 	// ten minutes).

@@ -97,7 +97,11 @@ func Run(ctx context.Context, fs *ioctl.FS, o Options) (*Summary, error) {
 		return nil, err
 	}
 	defer r.close()
-	err = r.all(ctx)
+	if o.Only != nil {
+		err = r.lookAt(ctx, o.Only)
+	} else {
+		err = r.all(ctx)
+	}
 	r.sum.Elapsed = time.Since(r.sum.Began)
 	r.sum.Complete = err == nil
 	r.sum.KernelCalls, r.sum.KernelTimes = r.kern.Calls(), r.kern.Timings()
@@ -132,6 +136,11 @@ func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
 	if o.Choice != nil {
 		o.Mode, o.IgnoreAutofsck = ModeRepair, true // a person's own decision
 	}
+	if o.Only != nil {
+		o.Mode = ModeCheck
+		o.Require = append(slices.Clone(o.Require), PartKernelScrub)
+		r.opts = o
+	}
 	if r.mode, err = ceiling(o, property); err != nil {
 		return nil, fmt.Errorf("run on %s: %w", fs.Path(), err)
 	}
@@ -144,6 +153,12 @@ func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
 	if missing := r.missing(); len(missing) > 0 {
 		return nil, &RequireError{Path: fs.Path(), Missing: missing}
 	}
+	if o.Only != nil {
+		if err := o.Only.check(fs.Geometry()); err != nil {
+			return nil, fmt.Errorf("run on %s: %w", fs.Path(), err)
+		}
+		o.Only.cover(&r.coverage)
+	}
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, fmt.Errorf("make a run id: %w", err)
@@ -152,14 +167,16 @@ func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
 	r.kern = kernel.New(fs, kernel.Options{Log: r.log, Throttle: o.Throttle})
 	r.sum = &Summary{
 		RunID: r.id, Mode: r.mode, Coverage: r.coverage, Began: time.Now(), AGs: uint64(fs.Geometry().AGCount),
-		Background: o.Throttle != nil,
+		Background: o.Throttle != nil, Only: o.Only.names(),
 	}
 	r.progress = newProgress(r)
-	r.readInterrupted()
+	if o.Only == nil { // what is open is for a run to close that judges everything
+		r.readInterrupted()
+	}
 	r.emit(&StartEvent{
 		Time: r.sum.Began, RunID: r.id, Path: fs.Path(), Device: deviceName(fs.Device()),
 		UUID: uuidString(fs.Geometry().UUID), Mode: r.mode, Autofsck: property.String(), Coverage: r.coverage,
-		Interrupted: slices.Clone(r.sum.Interrupted),
+		Interrupted: slices.Clone(r.sum.Interrupted), Only: r.sum.Only,
 	})
 	return r, nil
 }

@@ -35,6 +35,7 @@ type runOptions struct {
 	json, noProgress        bool
 	verbose                 bool
 	choice                  *scrub.Choice // of scrubd repair
+	places                  placeFlags
 	patience                time.Duration
 	service                 bool
 	socket, config          string
@@ -87,6 +88,7 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.service, "service", false,
 		"report to the service manager, the journal and the state directory, not to standard output")
 	flags.StringVar(&o.socket, "socket", daemon.Socket, "ask the daemon at `PATH`; with --now, tell it of the run")
+	o.places.add(flags)
 }
 
 // addPatienceFlag adds what a run and a repair have in common for standing back.
@@ -108,6 +110,9 @@ property allows; when that is unset, it repairs. The property is a ceiling for
 the flags too, unless --ignore-autofsck is given. Only decisive verdicts are
 repaired: what could lose data, or free blocks that nobody else calls free, is
 held and explained.
+
+With --agno or --inode only the kernel's own check of these places is made, and
+nothing is repaired: what is at fault, only a run over all of it can tell.
 
 Without --now the daemon is asked to run soon, by itself as a unit of systemd. A
 run with --now needs no daemon; where there is one, it knows of the run: its
@@ -143,6 +148,7 @@ SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is
 	cmd.MarkFlagsMutuallyExclusive("background", "foreground")
 	cmd.MarkFlagsMutuallyExclusive("check", "accept-loss")
 	cmd.MarkFlagsMutuallyExclusive("optimize", "accept-loss")
+	markPlacesCheckOnly(cmd)
 	return cmd
 }
 
@@ -152,6 +158,9 @@ func (o *runOptions) validate() error {
 		if !slices.Contains(requirable, part) {
 			return usageErrorf("--require: %q is none of %s", part, strings.Join(requirable, ", "))
 		}
+	}
+	if err := o.places.parse(); err != nil {
+		return err
 	}
 	if o.workers < 0 {
 		return usageErrorf("--workers: %d is less than 0", o.workers)
@@ -362,6 +371,7 @@ func (o *runOptions) scrubOptions(t *target, term *terminal) scrub.Options {
 		NoLive:         o.noLive,
 		Require:        o.require,
 		Choice:         o.choice,
+		Only:           o.places.only,
 		Others:         others(t),
 		Patience:       o.patience,
 		Log:            newLogger(term, o.verbose),

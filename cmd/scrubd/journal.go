@@ -20,6 +20,7 @@ type journalReporter struct {
 
 	mode    scrub.Mode
 	began   bool
+	partial bool // it looks at a few places only
 	alerted map[string]bool
 	slowAge time.Duration
 	slow    string
@@ -55,6 +56,11 @@ func (r *journalReporter) start(e *scrub.StartEvent) {
 		systemd.FieldRunID: e.RunID, systemd.FieldUUID: e.UUID, systemd.FieldMode: e.Mode.String(),
 	})
 	missing := strings.Join(uncovered(e.Coverage.NotChecked), ", ")
+	if r.partial = len(e.Only) > 0; r.partial {
+		r.kind(systemd.KindRunStarted).WithField("checked", strings.Join(e.Coverage.Checked, ", ")).
+			Infof("%s: check of %s begins", r.path, listed(e.Only))
+		return
+	}
 	r.kind(systemd.KindRunStarted).WithFields(logrus.Fields{
 		"checked": strings.Join(e.Coverage.Checked, ", "), "not_checked": missing, "version": version(),
 	}).Infof("%s: check begins, mode %s%s", r.path, e.Mode, autofsckNote(e.Autofsck))
@@ -132,6 +138,8 @@ func (r *journalReporter) end(s *scrub.Summary, status int, err error) {
 func (r *journalReporter) outcome(f *scrub.Finding) {
 	kind := systemd.KindFinding
 	switch {
+	case r.partial:
+		kind = systemd.KindSuspect
 	case f.Outcome == scrub.Held:
 		kind = systemd.KindHeld
 	case f.Outcome == scrub.Failed:

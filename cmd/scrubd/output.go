@@ -395,6 +395,8 @@ func verdict(s *scrub.Summary, found []*scrub.Finding) string {
 		fmt.Fprintf(b, "no fault in what was checked; %s could not be checked", plural(s.Unchecked, "object"))
 	case len(found) == 0 && s.Warnings+s.OptimizationsPossible > 0:
 		b.WriteString("no fault")
+	case len(found) == 0 && len(s.Only) > 0:
+		fmt.Fprintf(b, "the kernel finds nothing wrong with %s", listed(s.Only))
 	case len(found) == 0:
 		b.WriteString("clean: all that this kernel and filesystem allow to check is well")
 	}

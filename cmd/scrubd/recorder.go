@@ -151,8 +151,8 @@ func (r *recorder) run(s *scrub.Summary, status int, err error) record.Run {
 	run := record.Run{
 		RunID: r.start.RunID, UUID: r.start.UUID, Mount: r.t.MountPoint, Device: r.t.Device,
 		Mode: r.start.Mode.String(), Trigger: r.trigger, Began: r.began, Ended: time.Now(), ExitStatus: status,
-		Complete: err == nil && s != nil && s.Complete,
-		Repairs:  r.repairs.done + r.repairs.failed, RepairsFailed: r.repairs.failed,
+		Complete: err == nil && s != nil && s.Complete && len(r.start.Only) == 0, Only: r.start.Only,
+		Repairs: r.repairs.done + r.repairs.failed, RepairsFailed: r.repairs.failed,
 	}
 	if err != nil {
 		run.Reason, run.Stopped = err.Error(), isA[*stopError](err)

@@ -115,6 +115,29 @@ func TestRunInAUnit(t *testing.T) {
 	assert.Equal(t, "summary", messages[len(messages)-1]["message_type"])
 }
 
+// A run that looks at a few places says so, and is no complete one.
+func TestPlacesInAUnit(t *testing.T) {
+	stateDir, _ := unitEnv(t)
+	status, _, log := runOn(t, newKernel(t), func(_ context.Context, _ *ioctl.FS, o scrub.Options) (*scrub.Summary, error) {
+		start := unitStart()
+		start.Only = []string{"AG 0"}
+		o.Events(start)
+		s := testSummary(heldFinding())
+		s.RunID, s.Only = "00ff", start.Only
+		return s, nil
+	}, func(o *runOptions) { o.service, o.places.agnos = true, []string{"0"} }, "/data")
+	assert.Equal(t, exitCorruption, status, log)
+	assert.Contains(t, log, "<5>/data: check of AG 0 begins")
+	assert.NotContains(t, log, "not checked")
+	assert.Contains(t, log, "MESSAGE_ID="+systemd.KindSuspect.ID)
+	assert.NotContains(t, log, "MESSAGE_ID="+systemd.KindHeld.ID)
+	runs, err := record.New(stateDir).History(testUUID)
+	require.NoError(t, err)
+	require.Len(t, runs, 1)
+	assert.Equal(t, []string{"AG 0"}, runs[0].Only)
+	assert.False(t, runs[0].Complete)
+}
+
 // What keeps a run from starting is logged with what can be done, and is no
 // record: nothing was checked.
 func TestRefusalInAUnit(t *testing.T) {

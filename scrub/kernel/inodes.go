@@ -194,17 +194,10 @@ func (iw *inodeWorker) checkChunks(ctx context.Context, agno ioctl.AGNumber) err
 
 // check checks one inode that BULKSTAT knows.
 func (iw *inodeWorker) check(ctx context.Context, rec *ioctl.BulkstatRecord) error {
-	// BULKSTAT tells no more of metadata files than what they are.
-	metadata := rec.BlkSize == 0
-	attrs := 0
-	if rec.ForkOff != 0 || metadata || iw.s.geo.Has(ioctl.FlagParent) {
-		attrs = 1
-	}
-	p := iw.s.inodePlans[kindOf(rec.Mode)][attrs]
-	if err := iw.run(ctx, Object{Ino: rec.Ino, Gen: rec.Gen}, p); err != nil {
+	if err := iw.run(ctx, Object{Ino: rec.Ino, Gen: rec.Gen}, iw.s.planOf(rec)); err != nil {
 		return err
 	}
-	if iw.results[0].Absent && !metadata {
+	if iw.results[0].Absent && !isMetadata(rec) {
 		iw.n.Vanished++
 		return nil
 	}

@@ -292,6 +292,7 @@ func historyOf(runs []record.Run) schedule.History {
 	var h schedule.History
 	for i := range runs {
 		switch r := &runs[i]; {
+		case len(r.Only) > 0: // it says nothing of the rest
 		case r.Complete:
 			h = schedule.History{Complete: r.Began}
 		case r.Stopped:

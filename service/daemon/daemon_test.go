@@ -537,3 +537,11 @@ func TestDisks(t *testing.T) {
 	assert.False(t, shares([]string{"8:0"}, []string{"8:16"}))
 	assert.False(t, shares(nil, []string{"8:16"}))
 }
+
+// A run over a few places is no check of the filesystem, and no failed one.
+func TestHistoryOfPlaces(t *testing.T) {
+	began := time.Date(2026, 11, 1, 3, 0, 0, 0, time.UTC)
+	whole := record.Run{Began: began, Ended: began.Add(time.Hour), Complete: true}
+	place := record.Run{Began: began.Add(24 * time.Hour), Ended: began.Add(25 * time.Hour), Only: []string{"AG 0"}, ExitStatus: 1}
+	assert.Equal(t, historyOf([]record.Run{whole}), historyOf([]record.Run{whole, place, place}))
+}

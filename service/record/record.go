@@ -26,6 +26,9 @@ type Run struct {
 	Ended   time.Time `json:"ended"`
 	// ExitStatus is the sum that scrubd documents.
 	ExitStatus int `json:"exit_status"`
+	// Only names the places that it looked at, and nothing else: such a run is
+	// never Complete, and no failure because of that.
+	Only []string `json:"only,omitempty"`
 	// Complete tells whether the run got through; Reason, else, why not.
 	Complete bool   `json:"complete"`
 	Reason   string `json:"reason,omitempty"`
