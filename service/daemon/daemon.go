@@ -275,11 +275,7 @@ func (d *Daemon) readHistory(t *target) {
 	t.history = historyOf(runs)
 	t.history.Known = d.saved.Known[t.uuid]
 	t.history.Skipped = d.saved.Cancelled[t.uuid]
-	t.last = nil
-	if len(runs) > 0 {
-		t.last = &runs[len(runs)-1]
-	}
-	t.complete, t.success = record.LastComplete(runs), record.LastSuccess(runs)
+	t.last, t.complete, t.success = record.Last(runs), record.LastComplete(runs), record.LastSuccess(runs)
 	if wanted, ok := d.saved.Wanted[t.uuid]; ok && !t.history.Complete.Before(wanted) {
 		delete(d.saved.Wanted, t.uuid)
 		d.remember()

@@ -25,10 +25,11 @@ func MetricsAlone(store *record.Store, c *config.Config, mounts []Mount, now tim
 	for _, uuid := range uuids {
 		runs, err := store.History(uuid)
 		failed = errors.Join(failed, err)
-		if len(runs) == 0 {
+		last := record.Last(runs)
+		if last == nil {
 			continue
 		}
-		m := at[runs[len(runs)-1].Mount]
+		m := at[last.Mount]
 		if m == nil {
 			continue
 		}

@@ -33,7 +33,7 @@ type Filesystem struct {
 	// Since is when the last complete run began or, without one, since when the
 	// filesystem is known: what is there was proven no later than then.
 	Since time.Time
-	// Last is the newest run, LastComplete the newest that got through, LastSuccess
+	// Last is the newest run over all of it, LastComplete the newest that got through, LastSuccess
 	// the newest of these that left no corruption; nil where there is none.
 	Last, LastComplete, LastSuccess *record.Run
 	Totals                          record.Totals
@@ -47,10 +47,7 @@ var States = []string{"idle", "queued", "running", "paused", "skipped"}
 // Errors: those of reading the records; what could be read is filled in.
 func (f *Filesystem) Fill(store *record.Store) error {
 	runs, err := store.History(f.UUID)
-	if n := len(runs); n > 0 {
-		f.Last = &runs[n-1]
-	}
-	f.LastComplete, f.LastSuccess = record.LastComplete(runs), record.LastSuccess(runs)
+	f.Last, f.LastComplete, f.LastSuccess = record.Last(runs), record.LastComplete(runs), record.LastSuccess(runs)
 	if f.LastComplete != nil {
 		f.Since = f.LastComplete.Began
 	}

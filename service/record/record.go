@@ -307,6 +307,9 @@ func (s *Store) Filesystems() ([]string, error) {
 	return slices.Compact(uuids), nil
 }
 
+// Last is the newest run over the whole filesystem, nil when there is none.
+func Last(runs []Run) *Run { return newest(runs, func(r *Run) bool { return len(r.Only) == 0 }) }
+
 // LastComplete is the newest run that got through, nil when there is none.
 func LastComplete(runs []Run) *Run {
 	return newest(runs, func(r *Run) bool { return r.Complete })

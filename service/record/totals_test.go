@@ -33,6 +33,11 @@ func TestResult(t *testing.T) {
 	runs[2].ExitStatus = 1
 	assert.Equal(t, runs[1], *LastSuccess(runs))
 	assert.Equal(t, runs[2], *LastComplete(runs))
+
+	places := run(5)
+	places.Complete, places.Only = false, []string{"agno 1"}
+	assert.Equal(t, runs[2], *Last(append(runs, places)), "a look at a place says nothing of the rest")
+	assert.Nil(t, Last([]Run{places}))
 }
 
 func calls(typ string, repair bool, buckets ...uint64) KernelCalls {
