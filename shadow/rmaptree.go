@@ -284,8 +284,8 @@ func (b *RmapBatch) unmapOne(r Rmap) error {
 	for _, p := range pieces {
 		if p.StartBlock < r.StartBlock {
 			_, err = b.b.Replace(l.rmap(uint64(p.StartBlock), uint64(r.StartBlock)))
-		} else {
-			_, err = b.b.Delete(keyOf(p))
+		} else if _, err = b.b.Delete(keyOf(p)); err == nil {
+			err = b.closeUp(p)
 		}
 		if err == nil && p.End() > r.End() {
 			err = b.b.Insert(l.rmap(r.End(), p.End()))
@@ -295,6 +295,26 @@ func (b *RmapBatch) unmapOne(r Rmap) error {
 		}
 	}
 	return nil
+}
+
+// closeUp merges the records between which p stood in key order, if they
+// continue one another: [RmapTree.Load] joins only what nothing stands between.
+func (b *RmapBatch) closeUp(p Rmap) error {
+	left, ok, err := b.b.LE(keyOf(p))
+	if err != nil || !ok {
+		return err
+	}
+	l := lineOf(&left)
+	right, ok, err := b.b.Get(keyOf(l.rmap(left.End(), left.End())))
+	if err != nil || !ok || lineOf(&right) != l {
+		return err
+	}
+	if _, err := b.b.Delete(keyOf(right)); err != nil {
+		return err
+	}
+	left.BlockCount += right.BlockCount
+	_, err = b.b.Replace(left)
+	return err
 }
 
 // pieces returns the records of the line with blocks of r, in order.

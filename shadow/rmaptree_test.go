@@ -296,6 +296,18 @@ func TestRmapTreeLoadErrors(t *testing.T) {
 
 // TestRmapTreeDuplicates: what Load let pass can be unmapped, and comes once in
 // normal form.
+// What a record of somebody else kept apart in the stream is joined when that goes.
+func TestRmapTreeUnmapClosesUp(t *testing.T) {
+	tree, _ := newRmapTree(t)
+	require.NoError(t, tree.Load(batches([]Rmap{{0, 2, 7, 0}, {0, 2, 9, 50}, {2, 3, 7, 2}}, 2), nil))
+	require.EqualValues(t, 3, tree.Len())
+	require.NoError(t, tree.Unmap(Rmap{0, 2, 9, 50}))
+	require.NoError(t, tree.Check(ctx()))
+	got, err := collect(tree.All())
+	require.NoError(t, err)
+	assert.Equal(t, []Rmap{{0, 5, 7, 0}}, got)
+}
+
 func TestRmapTreeDuplicates(t *testing.T) {
 	tree, _ := newRmapTree(t)
 	require.NoError(t, tree.Load(batches([]Rmap{{0, 10, 7, 0}, {5, 10, 7, 5}, {7, 1, 7, 7}}, 2), nil))
