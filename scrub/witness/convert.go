@@ -17,6 +17,7 @@ type group struct {
 	first  uint64 // fs block of the device at which the group begins
 	length uint64 // fs blocks
 	shift  uint   // log2 of the block size in bytes
+	unit   uint64 // fs blocks of a realtime extent, 0 for an AG
 	// refresh asks how long the group is now. The last one of a filesystem grows
 	// with it.
 	refresh func() uint64

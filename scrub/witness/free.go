@@ -90,8 +90,19 @@ func freeWindow(view *ioctl.BnobtView, g group, start, count ioctl.AGBlock, buf 
 }
 
 // newFreeReader reads what touches blocks [start, start+count) in the bnobt.
+//
+// The kernel rounds the end of a query of the rtbitmap up, to the last realtime
+// extent that it touches, by adding to its last block. From the last block of a group
+// whose size is a power of two that leads to the begin of the group, and the answer is
+// nothing, or EINVAL (Linux 7.2). So the query ends with the first block of that extent.
+//
+// Source: fs/xfs/xfs_fsmap.c (xfs_getfsmap_rtdev_rtbitmap).
 func newFreeReader(view *ioctl.BnobtView, g group, start, count uint64, buf *ioctl.FSMapBuffer) *reader {
 	r := &reader{fs: view, group: g, buf: buf, gap: ioctl.FSMapOwnerUnknown}
+	if g.unit > 1 {
+		last := start + count - 1
+		count = max(last-last%g.unit, start) - start + 1
+	}
 	r.setWindow(start, count)
 	return r
 }

@@ -48,8 +48,10 @@ func RTRmapPicture(fs *ioctl.FS, rgno ioctl.RGNumber, start, count ioctl.AGBlock
 }
 
 // RTFreeView streams the free space of a realtime group, as [FreeView] does.
+// Errors: as for that; [*CorruptError] too for a group of a single realtime extent,
+// of which the kernel tells nothing.
 func RTFreeView(ctx context.Context, fs *ioctl.FS, view *ioctl.BnobtView, rgno ioctl.RGNumber, buf *ioctl.FSMapBuffer) iter.Seq2[[]Free, error] {
-	return freeView(ctx, func() (group, error) { return rtGroupOf(fs, rgno) }, view, buf)
+	return freeView(ctx, func() (group, error) { return rtFreeGroup(fs, rgno) }, view, buf)
 }
 
 // RTFreeWindow is [FreeWindow] of a realtime group.
@@ -60,18 +62,17 @@ func RTFreeView(ctx context.Context, fs *ioctl.FS, view *ioctl.BnobtView, rgno i
 func RTFreeWindow(fs *ioctl.FS, view *ioctl.BnobtView, rgno ioctl.RGNumber, start, count ioctl.AGBlock,
 	buf *ioctl.FSMapBuffer, out []Free,
 ) ([]Free, error) {
-	g, err := rtGroupOf(fs, rgno)
+	g, err := rtFreeGroup(fs, rgno)
 	if err != nil {
 		return out, err
 	}
 	if err := g.checkWindow(start, count); err != nil {
 		return out, err
 	}
-	extent := uint64(fs.Geometry().RTExtSize)
 	lo, hi := uint64(start), uint64(start)+uint64(count)
-	if hi += extent; hi > g.length {
+	if hi += g.unit; hi > g.length {
 		hi = g.length
-		lo -= min(lo, extent)
+		lo -= min(lo, g.unit)
 	}
 	all, err := freeWindow(view, g, ioctl.AGBlock(lo), ioctl.AGBlock(hi-lo), buf, nil)
 	for _, f := range all {
@@ -90,6 +91,16 @@ func rtRmapGroup(fs *ioctl.FS, rgno ioctl.RGNumber) (group, error) {
 	return rtGroupOf(fs, rgno)
 }
 
+// rtFreeGroup is a group whose free space GETFSMAP can be asked for. Of a single
+// realtime extent it says nothing, which is not to be taken for no free space.
+func rtFreeGroup(fs *ioctl.FS, rgno ioctl.RGNumber) (group, error) {
+	g, err := rtGroupOf(fs, rgno)
+	if err == nil && g.length <= g.unit {
+		err = &CorruptError{AGNo: g.agno, Realtime: true, Err: fmt.Errorf("%w: GETFSMAP tells nothing of a single realtime extent", ioctl.ErrCorrupt)}
+	}
+	return g, err
+}
+
 func rtGroupOf(fs *ioctl.FS, rgno ioctl.RGNumber) (group, error) {
 	geo := fs.Geometry()
 	length := geo.RGLength(rgno)
@@ -102,7 +113,7 @@ func rtGroupOf(fs *ioctl.FS, rgno ioctl.RGNumber) (group, error) {
 	}
 	return group{
 		dev: dev, rt: true, agno: ioctl.AGNumber(rgno),
-		first: uint64(rgno) * geo.RGBlocks(), length: length, shift: uint(geo.BlockLog()),
+		first: uint64(rgno) * geo.RGBlocks(), length: length, shift: uint(geo.BlockLog()), unit: uint64(geo.RTExtSize),
 		refresh: func() uint64 {
 			now, err := fs.RefreshGeometry(context.Background())
 			if err != nil {
