@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -64,7 +63,7 @@ func TestLabFaults(t *testing.T) {
 				t.Log(done.Describe())
 				r.mount()
 				r.healOrHold(class)
-			}, lab.WithTimeout(100*time.Second), lab.WithMem(1500))
+			}, lab.WithMem(1500))
 		})
 	}
 }
@@ -104,7 +103,7 @@ func TestLabMetadataRecords(t *testing.T) {
 				} else {
 					assert.Zero(t, sum.Repairs)
 				}
-			}, lab.WithTimeout(100*time.Second), lab.WithMem(1500))
+			}, lab.WithMem(1500))
 		})
 	}
 }
@@ -199,7 +198,7 @@ func TestLabOldInode(t *testing.T) {
 				assert.Empty(t, lab.Diff(before, r.snapshot()))
 				assert.Equal(t, space, r.freeBlocks())
 				r.trustRmap(f, ino)
-			}, lab.WithTimeout(100*time.Second), lab.WithMem(1500))
+			}, lab.WithMem(1500))
 		})
 	}
 }

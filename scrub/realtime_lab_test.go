@@ -30,7 +30,7 @@ func TestLabRealtimeHealthy(t *testing.T) {
 				assert.Contains(t, sum.Coverage.Checked, scrub.PartRealtime)
 				assert.Empty(t, lab.Diff(r.clean, r.snapshot()))
 				assert.Empty(t, r.offlineRT())
-			}, lab.WithTimeout(100*time.Second), lab.WithMem(1500))
+			}, lab.WithMem(1500))
 		})
 	}
 }

@@ -3,7 +3,6 @@ package scrub_test
 import (
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -57,7 +56,7 @@ func TestLabUnpredicted(t *testing.T) {
 						assert.LessOrEqual(t, r.freeBlocks(), space, "blocks were freed")
 					}
 					assert.NotEmpty(t, sum.Findings)
-				}, lab.WithTimeout(100*time.Second), lab.WithMem(1500))
+				}, lab.WithMem(1500))
 			})
 		}
 	}

@@ -80,7 +80,7 @@ func TestKilledRunsInLab(t *testing.T) {
 }
 
 // killTimeout is generous: the machine may be busy with other things.
-func killTimeout(rounds int) time.Duration { return time.Duration(30+60*rounds) * time.Second }
+func killTimeout(rounds int) time.Duration { return time.Duration(60+120*rounds) * time.Second }
 
 // saveSnapshot keeps what the files of an image read beside it.
 func saveSnapshot(t *testing.T, fs *lab.LoopFS) {

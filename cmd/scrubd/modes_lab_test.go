@@ -93,5 +93,5 @@ func TestOnlyAllowedModesRepairInLab(t *testing.T) {
 		a = run()
 		assert.Zero(t, a.status, a.out+a.log)
 		assert.Contains(t, a.out, fs.Dir()+": clean: ")
-	}, lab.WithTimeout(170*time.Second))
+	}, lab.WithTimeout(400*time.Second))
 }

@@ -107,5 +107,5 @@ func TestReportOfOneFaultInLab(t *testing.T) {
 		a = call(t, "/", scrubd, "run", "--now", "-n", fs.Dir())
 		assert.Zero(t, a.status, a.out+a.log)
 		assert.True(t, strings.HasPrefix(a.out, fs.Dir()+": XFS on DEVICE, mode check\nchecked: kernel-scrub, rmapbt, bnobt\n\n"+fs.Dir()+": clean: "), a.out)
-	}, lab.WithTimeout(170*time.Second), lab.WithMem(1500))
+	}, lab.WithTimeout(400*time.Second), lab.WithMem(1500))
 }

@@ -14,7 +14,7 @@ import (
 const (
 	defaultMemMiB  = 1024
 	defaultCPUs    = 2
-	defaultTimeout = 120 * time.Second
+	defaultTimeout = 5 * time.Minute
 
 	// consoleLines is how much of the console a report of a lost kernel shows.
 	consoleLines   = 40
@@ -44,7 +44,7 @@ type BootSpec struct {
 	Env []string
 	// MemMiB and CPUs size the machine; zero means 1024 and 2.
 	MemMiB, CPUs int
-	// Timeout limits the boot and the job together; zero means 120 s. Waiting
+	// Timeout limits the boot and the job together; zero means five minutes. Waiting
 	// for a free slot (see [Boot]) does not count.
 	Timeout time.Duration
 	// Disks are images on the host that the job sees as /dev/ubda, /dev/ubdb, ...

@@ -39,7 +39,7 @@ func WithMem(mib int) Option { return func(s *BootSpec) { s.MemMiB = mib } }
 // WithCPUs gives the machine that many CPUs instead of 2.
 func WithCPUs(n int) Option { return func(s *BootSpec) { s.CPUs = n } }
 
-// WithTimeout limits boot and body to that time instead of 120 s.
+// WithTimeout limits boot and body to that time instead of five minutes.
 func WithTimeout(limit time.Duration) Option { return func(s *BootSpec) { s.Timeout = limit } }
 
 // WithDisk adds an image of the host as the next of /dev/ubda, /dev/ubdb, ...
@@ -60,7 +60,7 @@ func Inside() bool { return os.Getenv(envInside) == "1" }
 // The host's whole tree is visible inside, /tmp included. t.TempDir there is in
 // the kernel's memory. It works under the race detector too.
 //
-// Where the body does not end within the limit (default 120 s), or the kernel
+// Where the body does not end within the limit (default five minutes), or the kernel
 // crashes, t fails with the end of the console; other tests go on.
 func InKernel(t *testing.T, body func(t *testing.T), options ...Option) {
 	t.Helper()

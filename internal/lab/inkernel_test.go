@@ -104,12 +104,12 @@ func TestInKernelGivesTheVerdict(t *testing.T) {
 			says: []string{"body did not run to its end"},
 		},
 		{
-			name: "sleeps", limit: 10 * time.Second,
+			name: "sleeps", limit: 20 * time.Second,
 			body: func(*testing.T) { time.Sleep(time.Hour) },
 			says: []string{"did not finish within its time limit", "Show Blocked State", "all goroutines", "time.Sleep"},
 		},
 		{
-			name: "spins", limit: 10 * time.Second,
+			name: "spins", limit: 20 * time.Second,
 			body: func(*testing.T) {
 				for n := new(atomic.Int64); ; {
 					n.Add(1)

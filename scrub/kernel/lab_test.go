@@ -336,7 +336,7 @@ func TestLabCleanUnderWriters(t *testing.T) {
 		}
 		stop()
 		t.Logf("%d passes, the last one %+v", len(tallies), tallies[len(tallies)-1])
-	}, lab.WithTimeout(3*time.Minute))
+	}, lab.WithTimeout(6*time.Minute))
 }
 
 // churn keeps changing files below dir until it is stopped.
