@@ -207,6 +207,16 @@ func (p *pass) rtUnproven() []string {
 	if n := p.walk.RTSkipped; n > 0 {
 		out = append(out, fmt.Sprintf("the data forks of %s were not read", plural(n, "realtime file")))
 	}
+	// One that was zapped is empty, and reads well. That a fork disagrees with
+	// something is what a fault of a realtime group looks like.
+	for _, ino := range sortedKeys(p.inodeBad) {
+		for _, r := range p.inodeBad[ino] {
+			if r.Type == ioctl.ScrubTypeBMBTD && (r.Err != nil || r.Flags.Has(ioctl.ScrubCorrupt)) {
+				out = append(out, fmt.Sprintf("the kernel's scrub of the %s says %s", r.Object, r.Flags))
+			}
+		}
+	}
+	out = append(out, p.open.notFinished()...)
 	return append(out, p.inodesLeftOut()...)
 }
 

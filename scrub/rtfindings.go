@@ -208,15 +208,12 @@ func (p *pass) rtRebuildFacts(ctx context.Context, g *group, settled []*dispute)
 			dead[ino] = in.State == verdict.OwnerDead
 		}
 	}
-	seen := make(map[uint64]bool)
 	bulk := ioctl.NewBulkstatBuffer(1)
-	var err error
-	rg.NoStaging, err = p.eachRTRecord(ctx, g, func(r *shadow.Rmap) error {
-		if seen[r.Owner] || !r.IsInode() || dead[r.Owner] {
+	err := p.rtRecords(ctx, g, rg, func(owner uint64) error {
+		if dead[owner] {
 			return nil
 		}
-		seen[r.Owner] = true
-		why, err := p.soundOwner(ctx, ioctl.Ino(r.Owner), bulk)
+		why, err := p.soundOwner(ctx, ioctl.Ino(owner), bulk)
 		if why != "" {
 			rg.OwnersUnscrubbed = append(rg.OwnersUnscrubbed, strings.Replace(why, "in this AG", "in this group", 1))
 		}
@@ -225,25 +222,53 @@ func (p *pass) rtRebuildFacts(ctx context.Context, g *group, settled []*dispute)
 	return rg, err
 }
 
-// eachRTRecord calls f with every record of g's rtrmapbt, and tells whether it was
-// read to its end and names no CoW staging.
-func (p *pass) eachRTRecord(ctx context.Context, g *group, f func(*shadow.Rmap) error) (noStaging bool, err error) {
-	noStaging = true
+// rtRecords adds to the facts what every record of g's rtrmapbt has to be read for,
+// and calls each with every inode that it names. An inode of which BULKSTAT does not
+// tell (waiting to be freed, or no file at all) makes no claim that its records could
+// be held against: they were left out of the comparison.
+func (p *pass) rtRecords(ctx context.Context, g *group, rg *verdict.RTGroup, each func(owner uint64) error) error {
+	seen := make(map[uint64]bool)
+	rg.NoStaging = true
 	for recs, err := range p.rmapView(ctx, g) {
 		if errors.Is(err, ioctl.ErrCorrupt) || errors.Is(err, witness.ErrStuck) {
-			return false, nil
+			rg.NoStaging = false
+			rg.Unheard = append(rg.Unheard, fmt.Sprintf("the records of %s cannot all be read", g))
+			return nil
 		}
 		if err != nil {
-			return false, err
+			return err
 		}
 		for i := range recs {
-			noStaging = noStaging && recs[i].Owner != shadow.OwnerCoW
-			if err := f(&recs[i]); err != nil {
-				return false, err
+			owner := recs[i].Owner
+			rg.NoStaging = rg.NoStaging && owner != shadow.OwnerCoW
+			if !recs[i].IsInode() || seen[owner] {
+				continue
+			}
+			seen[owner] = true
+			silent, err := p.stillSilent(ioctl.Ino(owner))
+			if err != nil {
+				return err
+			}
+			if silent {
+				rg.Unheard = append(rg.Unheard, fmt.Sprintf("blocks %d+%d of %s are of inode %d, of which nothing is known", recs[i].StartBlock, recs[i].BlockCount, g, owner))
+			}
+			if err := each(owner); err != nil {
+				return err
 			}
 		}
 	}
-	return noStaging, nil
+	return nil
+}
+
+// stillSilent tells whether the walk found an inode in use of which BULKSTAT does
+// not tell, and no file has its number by now.
+func (p *pass) stillSilent(ino ioctl.Ino) (bool, error) {
+	silent, err := p.walk.IsSilent(ino)
+	if !silent || err != nil {
+		return false, err
+	}
+	state, err := p.settler.StateOf(uint64(ino))
+	return state != verdict.OwnerLive, err
 }
 
 // findRTSpace makes a finding of the blocks about which the rtbitmap of g is wrong
@@ -277,11 +302,10 @@ func (p *pass) findRTSpace(ctx context.Context, fs *verdict.FS, g *group) error 
 	p.rtExplains(g, ioctl.ScrubTypeRTBITMAP, ioctl.ScrubTypeRTSUM)
 
 	rg := p.rtFacts(g, nil)
-	noStaging, err := p.eachRTRecord(ctx, g, func(*shadow.Rmap) error { return nil })
-	if err != nil {
+	if err := p.rtRecords(ctx, g, rg, func(uint64) error { return nil }); err != nil {
 		return err
 	}
-	rg.NoStaging, rg.LeakProven, rg.Wanted = noStaging, p.rtLeakProven(g), p.rtWanted(len(owned) > 0)
+	rg.LeakProven, rg.Wanted = p.rtLeakProven(g), p.rtWanted(len(owned) > 0)
 	f.blockers = append(p.needsExchange(), verdict.MayRebuildRTBitmap(fs, rg, p.dataDevice())...)
 	f.steps = rtStep(g, ioctl.ScrubTypeRTBITMAP)
 	if len(leaked) > 0 && len(owned) == 0 && !rg.LeakProven {
@@ -404,6 +428,9 @@ func (p *pass) findRTUnreadable(ctx context.Context, fs *verdict.FS, g *group) e
 		}
 	}
 	rg.OwnersUnscrubbed = append(rg.OwnersUnscrubbed, rg.ForksUnproven...)
+	if rg.Unheard, err = p.rtUnclaimed(ctx, g); err != nil {
+		return err
+	}
 	f.blockers = append(f.blockers, verdict.MayRebuildRTRmapbt(fs, rg, p.dataDevice())...)
 	p.addRT(g, f)
 	return nil
@@ -438,4 +465,38 @@ func (p *pass) rtClaimsFill(ctx context.Context, g *group) (bool, string, error)
 		return false, fmt.Sprintf("blocks %d+%d of %s are allocated, and nothing that can be read owns them", c.Start, c.Count, g), nil
 	}
 	return true, "", nil
+}
+
+// rtUnclaimed lists what would be lost with an rtrmapbt that cannot be read as a
+// whole although all blocks in use are claimed: the records of those that share
+// blocks with a claimant, and make no claim. These are among the records that can
+// still be read; or only the rtrefcountbt tells of them.
+func (p *pass) rtUnclaimed(ctx context.Context, g *group) ([]string, error) {
+	var readable []shadow.Rmap
+	_, err := witness.RTReadableRmaps(ctx, p.r.fs, g.rgno(), p.fsmapBuf, func(recs []shadow.Rmap) error {
+		readable = append(readable, recs...)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(readable, func(a, b shadow.Rmap) int { return shadow.Compare(&a, &b) })
+	tree, err := p.trees.Rmaps(ctx, p.inTrees(g))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	records := predictable(func(yield func([]shadow.Rmap, error) bool) { yield(readable, nil) })
+	for d, err := range shadow.Diff(tree.Batches(), records) {
+		if err != nil {
+			return nil, err
+		}
+		if d.HasKernel { // else it is what the unreadable part would have said
+			out = append(out, "the rtrmapbt has "+describe(&d.Kernel)+", and no fork does")
+		}
+	}
+	for _, c := range g.shared {
+		out = append(out, fmt.Sprintf("forks and rtrefcountbt of %s do not agree about who shares blocks %d+%d", g, c.Start, c.Count))
+	}
+	return out, nil
 }

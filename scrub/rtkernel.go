@@ -9,7 +9,6 @@ import (
 	"github.com/scrubd/scrubd/scrub/confirm"
 	"github.com/scrubd/scrubd/scrub/kernel"
 	"github.com/scrubd/scrubd/scrub/verdict"
-	"github.com/scrubd/scrubd/shadow"
 )
 
 // findRTKernel judges what the kernel found in a realtime group, and what forks
@@ -77,8 +76,7 @@ func (p *pass) findRTRefcounts(ctx context.Context, g *group, types []ioctl.Scru
 	}
 	p.rtExplains(g, ioctl.ScrubTypeRTREFCBT)
 	rg := p.rtFacts(g, nil)
-	var err error
-	if rg.NoStaging, err = p.eachRTRecord(ctx, g, func(*shadow.Rmap) error { return nil }); err != nil {
+	if err := p.rtRecords(ctx, g, rg, func(uint64) error { return nil }); err != nil {
 		return err
 	}
 	f.blockers = verdict.MayRebuildRTRefcountbt(rg, p.dataDevice(), p.unheardSharers())
@@ -140,13 +138,11 @@ func (p *pass) rtInodeBlockers(f *finding, res kernel.Result) []verdict.Blocker 
 		g := &p.rt.groups[i]
 		_, free := p.rtSpaceConflicts(g)
 		leaked = leaked || len(free) > 0
-		if g.rmapErr != nil {
-			out = append(out, verdict.Blocker{Clause: "proven", Why: fmt.Sprintf("the rtrmapbt of %s could not be compared", g)})
+		for _, why := range p.rtFacts(g, nil).Unsettled {
+			out = append(out, verdict.Blocker{Clause: "proven", Why: why})
 		}
-		for _, c := range g.candidates {
-			if c.Status == confirm.Unsettled && slices.Contains(c.Owners, uint64(ino)) {
-				out = append(out, verdict.Blocker{Clause: "proven", Why: fmt.Sprintf("blocks %d+%d of %s could not be settled", c.Start, c.Count, g)})
-			}
+		if g.rmapErr == nil && !g.spaceCompared {
+			out = append(out, verdict.Blocker{Clause: "proven", Why: fmt.Sprintf("rtbitmap and rtrmapbt of %s were not compared", g)})
 		}
 	}
 	for _, d := range p.rt.bad {

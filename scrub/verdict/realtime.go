@@ -86,6 +86,9 @@ type RTGroup struct {
 	// although no second witness denies them. The rebuild frees nothing, but the
 	// rtbitmap that is made from its gaps does.
 	Reaped []string
+	// Unheard names owners in the rtrmapbt of whom no claim is to be had, and what of
+	// it could not be read: nobody can say whether these records are right.
+	Unheard []string
 	// OwnersUnscrubbed names inodes that the rtrmapbt has as owners and that did not
 	// pass a read-only INODE scrub.
 	OwnersUnscrubbed []string
@@ -142,7 +145,9 @@ func metadataRoom(ags []*AG) []Blocker {
 	var b []Blocker
 	for _, ag := range ags {
 		b = append(b, RmapbtProven(ag, ioctl.ScrubTypeRTRMAPBT, 0)...)
-		for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT} {
+		for _, t := range []ioctl.ScrubType{
+			ioctl.ScrubTypeAGF, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT,
+		} {
 			if why, ok := ag.Clean(t, ioctl.ScrubTypeRTRMAPBT); !ok {
 				b = block(b, "space", why)
 			}
@@ -175,6 +180,7 @@ func MayRebuildRTRmapbt(fs *FS, rg *RTGroup, ags []*AG) []Blocker {
 	b = block(b, "e", rg.OwnedFree...)
 	b = block(b, "e", rg.Leaked...)
 	b = block(b, "f", rg.Reaped...)
+	b = block(b, "f", rg.Unheard...)
 	b = append(b, rg.stagingUnproven()...)
 	return append(b, metadataRoom(ags)...)
 }
@@ -201,6 +207,7 @@ func (rg *RTGroup) rtRmapbtProven() []Blocker {
 	}
 	b = block(b, "proven", rg.Open...)
 	b = block(b, "proven", rg.Unsettled...)
+	b = block(b, "proven", rg.Unheard...)
 	b = block(b, "proven", rg.ForksUnproven...)
 	b = blockIf(b, "proven", rg.sound(ioctl.ScrubTypeRTRMAPBT))
 	return append(b, rg.stagingUnproven()...)
@@ -233,6 +240,7 @@ func MayRebuildRTRefcountbt(rg *RTGroup, ags []*AG, unheard []string) []Blocker 
 	}
 	b = block(b, "proven", rg.Open...)
 	b = block(b, "proven", rg.Unsettled...)
+	b = block(b, "proven", rg.Unheard...)
 	b = block(b, "proven", rg.ForksUnproven...)
 	b = blockIf(b, "proven", rg.sound(ioctl.ScrubTypeRTRMAPBT))
 	// With the rtbitmap against the rtrmapbt neither is a source.

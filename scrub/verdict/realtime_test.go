@@ -149,6 +149,7 @@ func TestMayRebuildRealtime(t *testing.T) {
 		"the same, seen in no quiet":  {func(c *rtCase) { c.rg.Leaked = []string{"x"} }, all},
 		"the same, wanted by a file":  {func(c *rtCase) { c.rg.Leaked, c.rg.LeakProven, c.rg.Wanted = []string{"x"}, true, []string{"x"} }, all},
 		"a record that nobody denies": {func(c *rtCase) { c.rg.Reaped = []string{"x"} }, rmapbt},
+		"an owner without a claim":    {func(c *rtCase) { c.rg.Unheard = []string{"x"} }, rmapbt | bitmap | refcountbt},
 		"a fork that was not compared": {
 			func(c *rtCase) { c.rg.ForksUnproven = []string{"x"} }, bitmap | refcountbt,
 		},
@@ -167,6 +168,12 @@ func TestMayRebuildRealtime(t *testing.T) {
 		}, all},
 		"a bad bnobt there": {func(c *rtCase) {
 			c.ags[1].Scrubs[ioctl.ScrubTypeBNOBT] = verdict.Scrub{Ran: true, Flags: ioctl.ScrubCorrupt}
+		}, all},
+		"a bad AGF there": {func(c *rtCase) {
+			c.ags[1].Scrubs[ioctl.ScrubTypeAGF] = verdict.Scrub{Ran: true, Flags: ioctl.ScrubCorrupt}
+		}, all},
+		"an AGFL that disagrees there": {func(c *rtCase) {
+			c.ags[1].Scrubs[ioctl.ScrubTypeAGFL] = verdict.Scrub{Ran: true, Flags: ioctl.ScrubXCorrupt}
 		}, all},
 		"free space in dispute there": {func(c *rtCase) { c.ags[1].SpaceDisputes = []string{"x"} }, all},
 	} {

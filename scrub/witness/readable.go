@@ -38,6 +38,10 @@ func ReadableRmaps(ctx context.Context, fs *ioctl.FS, agno ioctl.AGNumber, buf *
 	if err != nil {
 		return nil, err
 	}
+	return readableRmaps(ctx, fs, g, buf, emit)
+}
+
+func readableRmaps(ctx context.Context, fs *ioctl.FS, g group, buf *ioctl.FSMapBuffer, emit func([]shadow.Rmap) error) ([]Range, error) {
 	s := &salvage{ctx: ctx, fs: fs, group: g, buf: buf, emit: emit, grain: max(1, g.length/readableGrains)}
 	if err := s.read(0, g.length); err != nil {
 		return nil, err
@@ -123,7 +127,7 @@ func (s *salvage) window(start, end uint64) (reached uint64, err error) {
 		}
 		s.last, s.any = keyOf(&recs[len(recs)-1]), true
 		if err := s.emit(s.out); err != nil {
-			return start, fmt.Errorf("take readable rmaps of AG %d: %w", s.group.agno, err)
+			return start, fmt.Errorf("take readable rmaps of %s: %w", &s.group, err)
 		}
 	}
 	return end, nil

@@ -47,6 +47,17 @@ func RTRmapPicture(fs *ioctl.FS, rgno ioctl.RGNumber, start, count ioctl.AGBlock
 	return rmapWindow(fs, g, start, count, buf, out, 1)
 }
 
+// RTReadableRmaps is [ReadableRmaps] of a realtime group.
+func RTReadableRmaps(ctx context.Context, fs *ioctl.FS, rgno ioctl.RGNumber, buf *ioctl.FSMapBuffer,
+	emit func([]shadow.Rmap) error,
+) ([]Range, error) {
+	g, err := rtRmapGroup(fs, rgno)
+	if err != nil {
+		return nil, err
+	}
+	return readableRmaps(ctx, fs, g, buf, emit)
+}
+
 // RTFreeView streams the free space of a realtime group, as [FreeView] does.
 // Errors: as for that; [*CorruptError] too for a group of a single realtime extent,
 // of which the kernel tells nothing.
