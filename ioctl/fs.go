@@ -31,7 +31,7 @@ type FS struct {
 	rootOK  bool
 
 	geometry atomic.Pointer[Geometry]
-	rtDevice atomic.Uint64 // as GETFSMAP has it, once it is known; 0 before
+	rtDevice atomic.Uint32 // as GETFSMAP has it, once it is known; 0 before
 	features *Features
 
 	scrubs  sync.Pool // *scrubArgs

@@ -89,7 +89,7 @@ func (g *Geometry) DAddrToRG(daddr DAddr) (RGNumber, AGBlock) {
 // Source: fs/xfs/xfs_fsmap.c (xfs_getfsmap, xfs_getfsmap_device).
 func (fs *FS) FSMapRTDevice() (uint32, error) {
 	if known := fs.rtDevice.Load(); known != 0 {
-		return uint32(known), nil
+		return known, nil
 	}
 	geo := fs.Geometry()
 	if geo.RTBlocks == 0 {
@@ -117,7 +117,7 @@ func (fs *FS) FSMapRTDevice() (uint32, error) {
 			if r.Device == data || r.Is(FSMapOwnerLog) {
 				continue
 			}
-			fs.rtDevice.Store(uint64(r.Device))
+			fs.rtDevice.Store(r.Device)
 			return r.Device, nil
 		}
 	}
@@ -127,7 +127,7 @@ func (fs *FS) FSMapRTDevice() (uint32, error) {
 
 // failFSMap names the group that a query was about.
 func (fs *FS) failFSMap(low *FSMapKey, err *Error) *Error {
-	if dev := fs.rtDevice.Load(); dev != 0 && low.Device == uint32(dev) {
+	if dev := fs.rtDevice.Load(); dev != 0 && low.Device == dev {
 		rgno, _ := fs.Geometry().DAddrToRG(low.Physical.DAddr())
 		err.Scope, err.AGNo = ScopeRTGroup, AGNumber(rgno)
 		return err

@@ -33,7 +33,7 @@ func (img *Image) RTFile(rgno ioctl.RGNumber, kind Metafile) (ioctl.Ino, error) 
 			if err != nil {
 				return 0, err
 			}
-			if core.IsMetadata() && core.OnLink == uint16(kind) && core.ProjLo == uint16(rgno) {
+			if core.IsMetadata() && core.OnLink == uint16(kind) && ioctl.RGNumber(core.ProjLo) == rgno {
 				return ioctl.Ino(core.Ino), nil
 			}
 		}
