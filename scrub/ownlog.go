@@ -52,9 +52,12 @@ func (p *pass) doubtsLog(ctx context.Context, own *state.OwnLog) (string, error)
 	if why := p.doubtsInode(own.Ino); why != "" {
 		return why, nil
 	}
+	// Its times change with each write, and the kernel writes inodes back by the
+	// cluster: all of the chunk's blocks, at most.
 	geo := p.r.fs.Geometry()
-	agno, agbno, _ := geo.InoToAG(own.Ino)
-	if why := p.doubtsBlocks(confirm.Window{AGNo: agno, Start: uint32(agbno), Count: 1}); why != "" {
+	agno, agbno, _ := geo.InoToAG(own.Ino &^ (ioctl.InodesPerChunk - 1))
+	chunk := confirm.Window{AGNo: agno, Start: uint32(agbno), Count: max(1, ioctl.InodesPerChunk/uint32(geo.InodesPerBlock()))}
+	if why := p.doubtsBlocks(chunk); why != "" {
 		return why, nil
 	}
 	if bad := badTypes(&p.groups[agno], append([]ioctl.ScrubType{ioctl.ScrubTypeAGI}, inodeTypes...)...); len(bad) > 0 {

@@ -48,6 +48,11 @@ func TestDoubtsLog(t *testing.T) {
 		{name: "another fork has them too", inodes: func(m *ioctltest.Model) {
 			m.AddInode(&ioctltest.Inode{Ino: other, Gen: 2, Data: []ioctltest.Extent{{AGNo: 1, AGBno: 310, Length: 2}}})
 		}, damage: func(m *ioctltest.Model) { m.Shared = nil }, doubt: "in question"},
+		{name: "a fork has a block of its inode's cluster", inodes: func(m *ioctltest.Model) {
+			m.AddInode(&ioctltest.Inode{Ino: other, Gen: 2, Data: []ioctltest.Extent{{AGNo: 0, AGBno: 18, Length: 1}}})
+		}, damage: func(m *ioctltest.Model) {
+			m.Rmaps = slices.DeleteFunc(m.Rmaps, func(r ioctltest.Rmap) bool { return r.Owner == other })
+		}, doubt: "blocks 16+8 of AG 0 are in question"},
 		{name: "its inode", damage: func(m *ioctltest.Model) {
 			m.Verdicts[ioctl.ScrubRequest{Type: ioctl.ScrubTypeBMBTA, Ino: log, Gen: 7}] = ioctl.ScrubCorrupt
 		}, doubt: "inode 131"},
