@@ -79,6 +79,23 @@ func TestIntentsOutliveTheirRun(t *testing.T) {
 	require.NoError(t, again.Close())
 }
 
+// To read the log writes nothing, not even when it was read.
+func TestReadingTheLogChangesNothing(t *testing.T) {
+	base := t.TempDir()
+	require.NoError(t, os.Chmod(base, 0o700))
+	l := newLog(t, base)
+	_, err := l.Begin(anIntent("repair fscounters"))
+	require.NoError(t, err)
+	path := l.paths[0]
+	require.NoError(t, l.Close())
+	long := time.Now().Add(-72 * time.Hour)
+	require.NoError(t, os.Chtimes(path, long, time.Now()))
+	require.True(t, interrupted(t, base).Any())
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(path, &st))
+	assert.EqualValues(t, long.Unix(), st.Atim.Sec)
+}
+
 func TestLogFileNeverGrows(t *testing.T) {
 	base := t.TempDir()
 	l := newLog(t, base)

@@ -86,7 +86,9 @@ func (p places) readInterrupted(dir string, fs *ioctl.FS) (*Interrupted, error) 
 }
 
 func (l *IntentLog) read(path string) error {
-	file, err := openLog(path, os.O_RDONLY)
+	// Without a new access time: the log may lie on the filesystem that is about to be
+	// checked, and its inode not be where it may be written.
+	file, err := openLog(path, os.O_RDONLY|unix.O_NOATIME)
 	if err != nil {
 		return err
 	}
