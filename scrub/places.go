@@ -89,7 +89,7 @@ func (r *run) lookAt(ctx context.Context, places *Places) error {
 		if err != nil {
 			return err
 		}
-		r.place(fmt.Sprintf("realtime group %d", rgno), results, &Finding{})
+		r.place(fmt.Sprintf("realtime group %d", rgno), results, &Finding{Realtime: true, AGNo: ioctl.AGNumber(rgno)})
 		r.progress.one(total)
 	}
 	r.progress.enter(PhaseInodes, 1)
