@@ -35,7 +35,8 @@ var (
 	KindUnsupported  = &Kind{"3b239ee0091a430b8be37778e83eec68", "unsupported", journal.PriWarning, false}
 	KindStuck        = &Kind{"da247b5a6c8c478580cc17f5ef11f2ca", "kernel call stuck", journal.PriErr, true}
 
-	KindSuspect = &Kind{"a39a04a8087b4e3e9cd33bf3b0e6d870", "reported corruption found", journal.PriWarning, false}
+	KindReported = &Kind{"6c8e3e583bf9460cba6d4cc1a35f3112", "reported by the kernel", journal.PriWarning, false}
+	KindSuspect  = &Kind{"a39a04a8087b4e3e9cd33bf3b0e6d870", "reported corruption found", journal.PriWarning, false}
 )
 
 // Kinds lists all kinds.
@@ -43,7 +44,7 @@ func Kinds() []*Kind {
 	return []*Kind{
 		KindRunStarted, KindRunFinished, KindIncomplete, KindFinding, KindNoted, KindHeld, KindDataAtRisk,
 		KindRepairDone, KindRepairFailed, KindPaused, KindResumed, KindOverdue, KindUnsupported, KindStuck,
-		KindSuspect,
+		KindReported, KindSuspect,
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/scrubd/scrubd/scrub/state"
 	"github.com/scrubd/scrubd/service/config"
 	"github.com/scrubd/scrubd/service/daemon"
+	"github.com/scrubd/scrubd/service/health"
 	"github.com/scrubd/scrubd/systemd"
 )
 
@@ -58,12 +59,12 @@ func (o *daemonOptions) addFlags(cmd *cobra.Command) {
 const runTemplate = "scrubd@.service"
 
 // daemon makes a daemon. A forgetful one leaves no trace of itself.
-func (o *daemonOptions) daemon(conf *config.Config, runs daemon.Runner, log logrus.FieldLogger, forgetful bool) *daemon.Daemon {
+func (o *daemonOptions) daemon(conf *config.Config, runs daemon.Runner, log logrus.FieldLogger, forgetful bool, hears daemon.HealthOptions) *daemon.Daemon {
 	return daemon.New(daemon.Options{
 		Config: conf, StateDir: stateDirOf(o.stateDir), AsideDir: state.RuntimeDir, Runner: runs, Log: log, Now: time.Now,
 		Mounts: daemon.ReadMounts, Identify: identify, Forbidden: forbidden, Peers: systemd.Rivals,
 		Disks:   func(devices ...string) ([]string, error) { return daemon.Disks("/sys", devices...) },
-		Version: version(), Forgetful: forgetful,
+		Version: version(), Forgetful: forgetful, Health: hears,
 	})
 }
 
@@ -83,7 +84,12 @@ func runDaemon(ctx context.Context, o *daemonOptions, std streams) error {
 	if err != nil {
 		return err
 	}
-	d := o.daemon(conf, systemd.Templates{Template: runTemplate}, log, false)
+	d := o.daemon(conf, systemd.Templates{Template: runTemplate}, log, false, daemon.HealthOptions{
+		Watch: health.Watch,
+		Look: func(ctx context.Context, mountPoint string, places []health.Place) (bool, error) {
+			return lookAtPlaces(ctx, log, mountPoint, places)
+		},
+	})
 
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()

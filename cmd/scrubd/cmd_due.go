@@ -126,7 +126,7 @@ func (o *dueOptions) alone(ctx context.Context, paths []string, std streams) err
 	}
 	defer unlock()
 	runner := &counted{Runner: o.runner}
-	d := o.daemon(conf.WithoutPlans(), runner, log, true)
+	d := o.daemon(conf.WithoutPlans(), runner, log, true, daemon.HealthOptions{})
 	d.Step(ctx, time.Now())
 	policy := func(uuid, mount string) schedule.Policy { return conf.For(uuid, mount).Policy }
 	err = dueEach(paths, func(path string) ([]daemon.Answer, error) { return d.DueAlone(path, policy, time.Now()) }, std)

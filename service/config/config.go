@@ -30,6 +30,8 @@ type Config struct {
 	MaxRuns int
 	// Run is how runs go about it.
 	Run RunPolicy
+	// Health is what is done about reports of the kernel.
+	Health Health
 	// StatusGroup is the group whose members may ask how things are; "" for root
 	// alone.
 	StatusGroup string
@@ -67,11 +69,19 @@ const (
 	Foreground RunPolicy = "foreground" // as fast as it can
 )
 
+// Health is what is done about what the kernel finds corrupt by itself.
+type Health struct {
+	// Listen: it is heard, and looked at.
+	Listen bool
+	// Quiet is for how long the same place is not looked at again.
+	Quiet time.Duration
+}
+
 const day = 24 * time.Hour
 
 // Default is the configuration without a file.
 func Default() *Config {
-	return &Config{Policy: schedule.Policy{Period: 7 * day, Overdue: 21 * day}, MaxRuns: 1, Run: Background}
+	return &Config{Policy: schedule.Policy{Period: 7 * day, Overdue: 21 * day}, MaxRuns: 1, Run: Background, Health: Health{Listen: true, Quiet: time.Hour}}
 }
 
 // For returns what is decided for a filesystem.
@@ -185,6 +195,10 @@ type file struct {
 	Run struct {
 		Policy *runPolicy `toml:"policy"`
 	} `toml:"run"`
+	Health struct {
+		Listen *bool     `toml:"listen"`
+		Quiet  *duration `toml:"quiet"`
+	} `toml:"health"`
 	Control struct {
 		StatusGroup *string `toml:"status_group"`
 	} `toml:"control"`
@@ -217,6 +231,8 @@ func (c *Config) add(name string, text []byte) error {
 	take(&c.Policy.Windows, f.Schedule.Windows)
 	take(&c.MaxRuns, f.Schedule.MaxRuns)
 	take(&c.Run, f.Run.Policy.value())
+	take(&c.Health.Listen, f.Health.Listen)
+	take(&c.Health.Quiet, f.Health.Quiet.value())
 	take(&c.StatusGroup, f.Control.StatusGroup)
 	take(&c.TextfileDir, f.Metrics.TextfileDir)
 	if dir := c.TextfileDir; dir != "" && !cleanPath(dir) {

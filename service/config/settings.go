@@ -35,6 +35,7 @@ func Tables() []Table {
 	return []Table{
 		{"schedule", false, "When filesystems are checked."},
 		{"run", false, "How checks are made."},
+		{"health", false, "What is done about corruption that the kernel reports while others use a filesystem."},
 		{"control", false, "Who may ask the daemon."},
 		{"metrics", false, "What is told to Prometheus."},
 		{"filesystem", true, "What is different for one filesystem. Where several fit, all do, and the last that names a setting decides."},
@@ -54,6 +55,10 @@ func Settings() []Setting {
 
 		{"run", "policy", aPolicy, `"background"`, "A check in the background rests between its steps while others wait for the CPUs, the disk or memory; " +
 			"one in the foreground is as fast as it can. For checks in units; by hand, flags say it."},
+
+		{"health", "listen", yesNo, "true", "The daemon hears what the kernel reports, has it check the allocation group or inode that it is about, and, where that is corrupt, " +
+			"starts a check of the whole filesystem as soon as a window is open. It uses the filesystem's health monitor, or, where xfs_healer has that, fanotify and the kernel's marks."},
+		{"health", "quiet", aTime, `"1h"`, "A place that was looked at is not looked at again for that long."},
 
 		{"control", "status_group", "name of a group", `""`, "Members of this group may ask how things are (status, history, wait, metrics). Root may do everything, others nothing."},
 

@@ -52,6 +52,7 @@ type Options struct {
 	Version string
 	// Forgetful has nothing remembered over a restart: another daemon does that.
 	Forgetful bool
+	Health    HealthOptions
 	Now       func() time.Time
 	Log       logrus.FieldLogger
 }
@@ -94,6 +95,7 @@ type Daemon struct {
 	saved   *saved
 	targets map[string]*target // by UUID
 	copies  map[string]copied  // by number and mount point
+	watches map[string]*watch  // by number and mount point
 	steps   uint64
 	said    map[string]string // what was last complained of, by what it is about
 	ended   chan struct{}     // closed and made anew when a run ended
@@ -111,7 +113,7 @@ var (
 func New(o Options) *Daemon {
 	d := &Daemon{
 		o: o, store: record.New(o.StateDir), config: o.Config, wake: make(chan struct{}, 1),
-		targets: map[string]*target{}, said: map[string]string{}, ended: make(chan struct{}), tell: make(chan struct{}, 1),
+		targets: map[string]*target{}, watches: map[string]*watch{}, said: map[string]string{}, ended: make(chan struct{}), tell: make(chan struct{}, 1),
 	}
 	if o.AsideDir != "" {
 		d.store.WithAside(o.AsideDir)
@@ -182,6 +184,8 @@ func (d *Daemon) Step(ctx context.Context, now time.Time) {
 		return
 	}
 	d.lookAtRuns(running, now)
+	d.watchHealth(ctx, now)
+	d.lookAtReports(ctx, now)
 	d.closeWindows(ctx, now)
 	d.startDue(ctx, now)
 	d.tellOverdue(now)
@@ -276,9 +280,11 @@ func (d *Daemon) readHistory(t *target) {
 	t.history.Known = d.saved.Known[t.uuid]
 	t.history.Skipped = d.saved.Cancelled[t.uuid]
 	t.last, t.complete, t.success = record.Last(runs), record.LastComplete(runs), record.LastSuccess(runs)
-	if wanted, ok := d.saved.Wanted[t.uuid]; ok && !t.history.Complete.Before(wanted) {
-		delete(d.saved.Wanted, t.uuid)
-		d.remember()
+	for _, asked := range []map[string]time.Time{d.saved.Wanted, d.saved.Suspect} {
+		if since, ok := asked[t.uuid]; ok && !t.history.Complete.Before(since) {
+			delete(asked, t.uuid)
+			d.remember()
+		}
 	}
 	d.news()
 }
@@ -379,6 +385,9 @@ func (d *Daemon) due(t *target, now time.Time) (time.Time, bool) {
 	h := t.history
 	if t.failed.After(h.Tried) && t.failed.After(h.Complete) {
 		h.Tried, h.Failures, h.Stopped = t.failed, t.fails, false
+	}
+	if since, ok := d.saved.Suspect[t.uuid]; ok {
+		return schedule.NextWanted(since, e.Policy, h, now), true
 	}
 	if wanted, ok := d.saved.Wanted[t.uuid]; ok && e.Policy.Period <= 0 {
 		return schedule.NextWanted(wanted, e.Policy, h, now), true

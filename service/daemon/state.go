@@ -20,6 +20,8 @@ type saved struct {
 	Cancelled map[string]time.Time `json:"cancelled"`
 	// Wanted is when a timer asked for a run that the period does not bring.
 	Wanted map[string]time.Time `json:"wanted,omitempty"`
+	// Suspect is when corruption was found that only a run can judge.
+	Suspect map[string]time.Time `json:"suspect,omitempty"`
 }
 
 const savedFile = "daemon.json"
@@ -43,6 +45,9 @@ func loadSaved(dir string) (*saved, error) {
 	}
 	if s.Wanted == nil {
 		s.Wanted = map[string]time.Time{}
+	}
+	if s.Suspect == nil {
+		s.Suspect = map[string]time.Time{}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return s, fmt.Errorf("read what is paused: %w", err)
