@@ -44,18 +44,7 @@ func (d *dispute) first() *verdict.Piece { return &d.Pieces[0] }
 // disputes groups the confirmed differences and asks every other witness
 // about each group.
 func (p *pass) disputes(ctx context.Context) error {
-	var diffs []verdict.Difference
-	for i := range p.groups {
-		g := &p.groups[i]
-		for _, c := range g.candidates {
-			if c.Status != confirm.Confirmed {
-				continue
-			}
-			for _, d := range c.Diffs {
-				diffs = append(diffs, verdict.Difference{AGNo: g.agno, Difference: d})
-			}
-		}
-	}
+	diffs := confirmedDiffs(p.groups)
 	if len(diffs) == 0 {
 		return nil
 	}
@@ -70,23 +59,16 @@ func (p *pass) disputes(ctx context.Context) error {
 	nothingLost := p.nothingLost()
 	for _, diffs := range verdict.Group(diffs) {
 		d := &dispute{diffs: diffs}
-		d.Inodes, d.NothingLost = make(map[uint64]*verdict.Inode), nothingLost
+		d.NothingLost = nothingLost
 		for i := range diffs {
 			around, err := p.around(&diffs[i], others)
 			if err != nil {
 				return err
 			}
-			pieces := verdict.Pieces(&diffs[i], around)
 			g := &p.groups[diffs[i].AGNo]
-			for j := range pieces {
-				pieces[j].RefcountDenies = len(badTypes(g, ioctl.ScrubTypeREFCNTBT)) > 0
-				pieces[j].RmapbtBad = len(badTypes(g, ioctl.ScrubTypeRMAPBT)) > 0
-				p.doubtUsed(g, &pieces[j])
-			}
-			if err := p.elsewhere(pieces); err != nil {
+			if err := p.addPieces(d, &diffs[i], around, g, badTypes(g, ioctl.ScrubTypeREFCNTBT), badTypes(g, ioctl.ScrubTypeRMAPBT)); err != nil {
 				return err
 			}
-			d.Pieces = append(d.Pieces, pieces...)
 		}
 		if err := p.inodesOf(ctx, d, owned); err != nil {
 			return err
@@ -94,6 +76,39 @@ func (p *pass) disputes(ctx context.Context) error {
 		d.decision = verdict.Decide(&d.Dispute)
 		p.rmapBad = append(p.rmapBad, d)
 	}
+	return nil
+}
+
+// confirmedDiffs are the differences of groups that were confirmed.
+func confirmedDiffs(groups []group) []verdict.Difference {
+	var diffs []verdict.Difference
+	for i := range groups {
+		g := &groups[i]
+		for _, c := range g.candidates {
+			if c.Status != confirm.Confirmed {
+				continue
+			}
+			for _, d := range c.Diffs {
+				diffs = append(diffs, verdict.Difference{AGNo: g.agno, Difference: d})
+			}
+		}
+	}
+	return diffs
+}
+
+// addPieces adds a difference in g to a dispute, cut into pieces about each of
+// which all witnesses around say one thing. counts and records are what the kernel
+// finds bad of who counts owners and of who records them.
+func (p *pass) addPieces(d *dispute, diff *verdict.Difference, around *verdict.Around, g *group, counts, records []ioctl.ScrubType) error {
+	pieces := verdict.Pieces(diff, around)
+	for j := range pieces {
+		pieces[j].RefcountDenies, pieces[j].RmapbtBad = len(counts) > 0, len(records) > 0
+		p.doubtUsed(g, &pieces[j])
+	}
+	if err := p.elsewhere(pieces); err != nil {
+		return err
+	}
+	d.Pieces = append(d.Pieces, pieces...)
 	return nil
 }
 

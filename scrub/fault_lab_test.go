@@ -108,17 +108,26 @@ func TestLabMetadataRecords(t *testing.T) {
 	}
 }
 
-// healOrHold runs scrubd on the damaged filesystem and checks what became of it.
-func (r *rig) healOrHold(class lab.FaultClass) {
+// oneFinding runs scrubd on a filesystem with one fault: it is noticed, and no file
+// is harmed. It returns what the files are after the run, too.
+func (r *rig) oneFinding() (*scrub.Summary, *scrub.Finding, lab.Snapshot) {
 	t := r.t
-	before, space := r.snapshot(), r.freeBlocks()
+	t.Helper()
+	before := r.snapshot()
 	sum := r.run(scrub.Options{})
 	require.NoError(t, r.fs.Remount())
 	after := r.snapshot()
 	assert.Empty(t, harmed(r.clean, before, after), "files harmed")
 	require.Len(t, sum.Findings, 1)
-	f := sum.Findings[0]
-	assert.NotEmpty(t, f.Witnesses)
+	assert.NotEmpty(t, sum.Findings[0].Witnesses)
+	return sum, sum.Findings[0], after
+}
+
+// healOrHold runs scrubd on the damaged filesystem and checks what became of it.
+func (r *rig) healOrHold(class lab.FaultClass) {
+	t := r.t
+	space := r.freeBlocks()
+	sum, f, after := r.oneFinding()
 	_, held := heldClasses[class]
 	if slices.Contains(undecidedClasses, class) {
 		held = f.Outcome == scrub.Held

@@ -101,6 +101,7 @@ type ownerGroup struct {
 // inodesOf judges every inode that d names: whether it is there, how its
 // counters stand to its forks, and what the kernel says of them.
 func (p *pass) inodesOf(ctx context.Context, d *dispute, o *owned) error {
+	d.Inodes = make(map[uint64]*verdict.Inode)
 	missing := make(map[uint64]uint64) // blocks that only the rmapbt still has
 	for i := range d.Pieces {
 		pc := &d.Pieces[i]

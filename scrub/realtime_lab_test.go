@@ -72,14 +72,7 @@ func TestLabRealtimeFaults(t *testing.T) {
 
 func (r *rig) healOrHoldRT(class lab.FaultClass) {
 	t := r.t
-	before := r.snapshot()
-	sum := r.run(scrub.Options{})
-	require.NoError(t, r.fs.Remount())
-	after := r.snapshot()
-	assert.Empty(t, harmed(r.clean, before, after), "files harmed")
-	require.Len(t, sum.Findings, 1)
-	f := sum.Findings[0]
-	assert.NotEmpty(t, f.Witnesses)
+	sum, f, after := r.oneFinding()
 	assert.NotEmpty(t, f.Summary)
 	if why, held := rtHeld[class]; held {
 		require.Equal(t, scrub.Held, f.Outcome, why)

@@ -227,22 +227,32 @@ func (p *pass) fromSpace(g *group, owned, leaked []verdict.Range) *finding {
 	for _, r := range append(slices.Clone(owned), leaked...) {
 		f.Extents = append(f.Extents, Extent{g.agno, ioctl.AGBlock(r.Start), r.Count})
 	}
+	says := f.saySpace("bnobt", "rmapbt", owned, leaked, func() string { return p.ownersAt(g, owned[0], f) })
+	f.Summary = fmt.Sprintf("the free space btree of AG %d %s at block %d", g.agno, says, f.Extents[0].StartBlock)
+	f.ScrubTypes = badTypes(g, ioctl.ScrubTypeAGF, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeRMAPBT)
+	return f
+}
+
+// saySpace words what free has wrong: blocks free that rmaps, whose owners are
+// called, have in use (row 4), and blocks that it does not have and nobody owns
+// (row 7).
+func (f *finding) saySpace(free, rmaps string, owned, leaked []verdict.Range, owners func() string) string {
 	var says []string
+	var who []Witness
 	if len(owned) > 0 {
 		f.Row, f.Severity = 4, Critical
 		says = append(says, fmt.Sprintf("has %s free that are in use", countRanges(owned)))
-		f.Witnesses = append(f.Witnesses, Witness{"rmapbt", "owns them, and the forks agree with it: " + p.ownersAt(g, owned[0], f)})
+		who = append(who, Witness{rmaps, "owns them, and the forks agree with it: " + owners()})
 	}
 	if len(leaked) > 0 {
 		says = append(says, fmt.Sprintf("does not have %s that nobody owns", countRanges(leaked)))
 		if len(owned) == 0 {
-			f.Witnesses = append(f.Witnesses, Witness{"rmapbt", "has no owner for them, and no fork claims them"})
+			who = append(who, Witness{rmaps, "has no owner for them, and no fork claims them"})
 		}
 	}
-	f.Witnesses = append([]Witness{{"bnobt", strings.Join(says, " and ")}}, f.Witnesses...)
-	f.Summary = fmt.Sprintf("the free space btree of AG %d %s at block %d", g.agno, strings.Join(says, " and "), f.Extents[0].StartBlock)
-	f.ScrubTypes = badTypes(g, ioctl.ScrubTypeAGF, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeRMAPBT)
-	return f
+	all := strings.Join(says, " and ")
+	f.Witnesses = append([]Witness{{free, all}}, who...)
+	return all
 }
 
 // ownersAt says who owns the first of the blocks that the bnobt has free, and

@@ -14,18 +14,7 @@ import (
 // rtDisputes groups the confirmed differences between realtime files and
 // rtrmapbts, asks every other witness about each, and decides.
 func (p *pass) rtDisputes(ctx context.Context) error {
-	var diffs []verdict.Difference
-	for i := range p.rt.groups {
-		g := &p.rt.groups[i]
-		for _, c := range g.candidates {
-			if c.Status != confirm.Confirmed {
-				continue
-			}
-			for _, d := range c.Diffs {
-				diffs = append(diffs, verdict.Difference{AGNo: g.agno, Difference: d})
-			}
-		}
-	}
+	diffs := confirmedDiffs(p.rt.groups)
 	if len(diffs) == 0 {
 		return nil
 	}
@@ -38,23 +27,16 @@ func (p *pass) rtDisputes(ctx context.Context) error {
 	}
 	for _, diffs := range verdict.Group(diffs) {
 		d := &dispute{diffs: diffs}
-		d.Inodes = make(map[uint64]*verdict.Inode)
 		for i := range diffs {
 			g := &p.rt.groups[diffs[i].AGNo]
 			around, err := p.rtAround(ctx, g, &diffs[i])
 			if err != nil {
 				return err
 			}
-			pieces := verdict.Pieces(&diffs[i], around)
-			for j := range pieces {
-				pieces[j].RefcountDenies = len(badTypes(g, ioctl.ScrubTypeRTREFCBT)) > 0
-				pieces[j].RmapbtBad = len(badTypes(g, ioctl.ScrubTypeRTRMAPBT, ioctl.ScrubTypeRTBITMAP)) > 0
-				p.doubtUsed(g, &pieces[j])
-			}
-			if err := p.elsewhere(pieces); err != nil {
+			counts, records := badTypes(g, ioctl.ScrubTypeRTREFCBT), badTypes(g, ioctl.ScrubTypeRTRMAPBT, ioctl.ScrubTypeRTBITMAP)
+			if err := p.addPieces(d, &diffs[i], around, g, counts, records); err != nil {
 				return err
 			}
-			d.Pieces = append(d.Pieces, pieces...)
 		}
 		if err := p.inodesOf(ctx, d, bmbt); err != nil {
 			return err

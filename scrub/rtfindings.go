@@ -284,20 +284,8 @@ func (p *pass) findRTSpace(ctx context.Context, fs *verdict.FS, g *group) error 
 			f.Extents = append(f.Extents, Extent{g.agno, ioctl.AGBlock(r.Start), r.Count})
 		}
 	}
-	var says []string
-	if len(owned) > 0 {
-		f.Row, f.Severity = 4, Critical
-		says = append(says, fmt.Sprintf("has %s free that are in use", countRanges(owned)))
-		f.Witnesses = append(f.Witnesses, Witness{"rtrmapbt", "owns them, and the forks agree with it: " + p.rtOwnersAt(g, owned[0], f)})
-	}
-	if len(leaked) > 0 {
-		says = append(says, fmt.Sprintf("does not have %s free that nobody owns", countRanges(leaked)))
-		if len(owned) == 0 {
-			f.Witnesses = append(f.Witnesses, Witness{"rtrmapbt", "has no owner for them, and no fork claims them"})
-		}
-	}
-	f.Witnesses = append([]Witness{{"rtbitmap", strings.Join(says, " and ")}}, f.Witnesses...)
-	f.Summary = fmt.Sprintf("the rtbitmap of %s %s at block %d", g, strings.Join(says, " and "), f.Extents[0].StartBlock)
+	says := f.saySpace("rtbitmap", "rtrmapbt", owned, leaked, func() string { return p.rtOwnersAt(g, owned[0], f) })
+	f.Summary = fmt.Sprintf("the rtbitmap of %s %s at block %d", g, says, f.Extents[0].StartBlock)
 	f.ScrubTypes = rtBad(g)
 	p.rtExplains(g, ioctl.ScrubTypeRTBITMAP, ioctl.ScrubTypeRTSUM)
 

@@ -179,16 +179,7 @@ func (p *pass) findRTClaims() {
 			} else {
 				f.Witnesses = append(f.Witnesses, Witness{"rtbitmap", "free"})
 			}
-			for j := range c.Diffs {
-				d := &c.Diffs[j].Claim
-				if j == 1 && c.Against == confirm.AgainstForks {
-					f.Witnesses = append(f.Witnesses, Witness{"other fork", "maps " + describe(d)})
-				}
-				if ext := (Extent{g.agno, ioctl.AGBlock(d.StartBlock), d.BlockCount}); !slices.Contains(f.Extents, ext) {
-					f.Extents = append(f.Extents, ext)
-				}
-				f.Files = addFile(f.Files, ioctl.Ino(d.Owner), 0)
-			}
+			f.sayClaims(g, c)
 			p.addRT(g, f)
 		}
 	}

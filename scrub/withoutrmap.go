@@ -99,17 +99,23 @@ func (p *pass) findClaims() {
 			} else {
 				f.Witnesses = append(f.Witnesses, Witness{"bnobt", "free"})
 			}
-			for j := range c.Diffs {
-				d := &c.Diffs[j].Claim
-				if j == 1 && c.Against == confirm.AgainstForks {
-					f.Witnesses = append(f.Witnesses, Witness{"other fork", "maps " + describe(d)})
-				}
-				if ext := (Extent{g.agno, ioctl.AGBlock(d.StartBlock), d.BlockCount}); !slices.Contains(f.Extents, ext) {
-					f.Extents = append(f.Extents, ext)
-				}
-				f.Files = addFile(f.Files, ioctl.Ino(d.Owner), 0)
-			}
+			f.sayClaims(g, c)
 			p.add(f)
 		}
+	}
+}
+
+// sayClaims adds the claims of a candidate without a record to a finding: their
+// blocks, their files, and, where they are against each other, the second fork's word.
+func (f *finding) sayClaims(g *group, c *confirm.Candidate) {
+	for j := range c.Diffs {
+		d := &c.Diffs[j].Claim
+		if j == 1 && c.Against == confirm.AgainstForks {
+			f.Witnesses = append(f.Witnesses, Witness{"other fork", "maps " + describe(d)})
+		}
+		if ext := (Extent{g.agno, ioctl.AGBlock(d.StartBlock), d.BlockCount}); !slices.Contains(f.Extents, ext) {
+			f.Extents = append(f.Extents, ext)
+		}
+		f.Files = addFile(f.Files, ioctl.Ino(d.Owner), 0)
 	}
 }

@@ -57,6 +57,25 @@ func RepoRoot() (string, error) {
 	return "", fmt.Errorf("find the repository of %s: no go.mod above %s", modulePath, strings.Join(starts, " or "))
 }
 
+// built returns what find has in the cache. What is not built yet is built first,
+// by one process at a time.
+func built(ctx context.Context, name string, log io.Writer, find, build func() (string, error)) (string, error) {
+	path, err := find()
+	if !errors.Is(err, ErrNotBuilt) {
+		return path, err
+	}
+	unlock, err := lockCache(ctx, name, log)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	// Another process may have built it while this one waited.
+	if path, err = find(); !errors.Is(err, ErrNotBuilt) {
+		return path, err
+	}
+	return build()
+}
+
 // lockCache takes the cache's lock of that name, waiting while another process
 // holds it. The lock goes with the process, so a killed build leaves none.
 func lockCache(ctx context.Context, name string, log io.Writer) (unlock func(), err error) {

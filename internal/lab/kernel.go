@@ -3,7 +3,6 @@ package lab
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,12 +41,12 @@ func KernelPath() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	built, err := filepath.Glob(filepath.Join(CacheDir(), "kernel", "*-"+fragment.hash(), "linux"))
-	if err != nil || len(built) == 0 {
+	kernels, err := filepath.Glob(filepath.Join(CacheDir(), "kernel", "*-"+fragment.hash(), "linux"))
+	if err != nil || len(kernels) == 0 {
 		return "", fmt.Errorf("lab kernel: %w (go run ./internal/lab/labctl kernel)", ErrNotBuilt)
 	}
-	slices.SortFunc(built, compareVersions)
-	return built[len(built)-1], nil
+	slices.SortFunc(kernels, compareVersions)
+	return kernels[len(kernels)-1], nil
 }
 
 // BuildKernel returns the lab kernel, making it first if need be: Debian's
@@ -56,22 +55,13 @@ func KernelPath() (string, error) {
 // and stripped. A second call finds the result and returns at once. Two
 // processes never build at the same time. Progress goes to log.
 func BuildKernel(ctx context.Context, log io.Writer) (string, error) {
-	path, err := KernelPath()
-	if !errors.Is(err, ErrNotBuilt) {
-		return path, err
-	}
+	return built(ctx, "kernel", log, KernelPath, func() (string, error) { return makeKernel(ctx, log) })
+}
+
+// makeKernel makes the kernel.
+func makeKernel(ctx context.Context, log io.Writer) (string, error) {
 	if runtime.GOARCH != "amd64" {
 		return "", fmt.Errorf("build the lab kernel on %s: User Mode Linux runs on x86-64 only", runtime.GOARCH)
-	}
-	unlock, err := lockCache(ctx, "kernel", log)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	// Another process may have built it while this one waited.
-	path, err = KernelPath()
-	if !errors.Is(err, ErrNotBuilt) {
-		return path, err
 	}
 	fragment, err := readKernelFragment()
 	if err != nil {

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,18 +31,11 @@ func PromtoolPath() (string, error) {
 // BuildPromtool returns [PromtoolPath], taking it out of Debian's package first
 // if need be. The package itself is not installed: that would start a server.
 func BuildPromtool(ctx context.Context, log io.Writer) (string, error) {
-	path, err := PromtoolPath()
-	if !errors.Is(err, ErrNotBuilt) {
-		return path, err
-	}
-	unlock, err := lockCache(ctx, "promtool", log)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if path, err := PromtoolPath(); err == nil {
-		return path, nil
-	}
+	return built(ctx, "promtool", log, PromtoolPath, func() (string, error) { return takePromtool(ctx, log) })
+}
+
+// takePromtool takes promtool out of its package.
+func takePromtool(ctx context.Context, log io.Writer) (string, error) {
 	if err := os.MkdirAll(CacheDir(), 0o755); err != nil {
 		return "", fmt.Errorf("get promtool: %w", err)
 	}
@@ -76,7 +68,7 @@ func BuildPromtool(ctx context.Context, log io.Writer) (string, error) {
 	if err := os.MkdirAll(promtoolDir(), 0o755); err != nil {
 		return "", fmt.Errorf("get promtool: %w", err)
 	}
-	path = filepath.Join(promtoolDir(), "promtool")
+	path := filepath.Join(promtoolDir(), "promtool")
 	if err := os.Rename(filepath.Join(tree, "usr", "bin", "promtool"), path); err != nil {
 		return "", fmt.Errorf("get promtool: %w", err)
 	}

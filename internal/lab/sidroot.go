@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,26 +47,18 @@ func SidRoot() (string, error) {
 // BuildSidRoot returns [SidRoot], making it first if need be (under a minute).
 // Needs root, or unprivileged user namespaces. Progress goes to log.
 func BuildSidRoot(ctx context.Context, log io.Writer) (string, error) {
-	dir, err := SidRoot()
-	if !errors.Is(err, ErrNotBuilt) {
-		return dir, err
-	}
-	unlock, err := lockCache(ctx, "root", log)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	dir, err = SidRoot()
-	if !errors.Is(err, ErrNotBuilt) {
-		return dir, err
-	}
+	return built(ctx, "root", log, SidRoot, func() (string, error) { return makeSidRoot(ctx, log) })
+}
+
+// makeSidRoot makes the root.
+func makeSidRoot(ctx context.Context, log io.Writer) (string, error) {
 	start := time.Now()
 	fmt.Fprintf(log, "lab: making a root with the newest xfsprogs (under a minute)\n")
 	mirror, err := machineMirror("/etc/apt")
 	if err != nil {
 		return "", err
 	}
-	dir = sidRootDir()
+	dir := sidRootDir()
 	half := dir + ".new"
 	if err := os.RemoveAll(half); err != nil {
 		return "", fmt.Errorf("remove a half-made root: %w", err)

@@ -201,6 +201,11 @@ func (rg *RTGroup) stagingUnproven() []Blocker {
 // record that a fork could bear out was compared with the forks, and CoW staging
 // is what the rtrefcountbt has.
 func (rg *RTGroup) rtRmapbtProven() []Blocker {
+	return append(rg.rtOwnersProven(), rg.stagingUnproven()...)
+}
+
+// rtOwnersProven is rtRmapbtProven without what the rtrmapbt says of staging.
+func (rg *RTGroup) rtOwnersProven() []Blocker {
 	var b []Blocker
 	if !rg.RmapReadable {
 		b = block(b, "proven", fmt.Sprintf("the rtrmapbt of rtgroup %d cannot be read", rg.RGNo))
@@ -209,8 +214,7 @@ func (rg *RTGroup) rtRmapbtProven() []Blocker {
 	b = block(b, "proven", rg.Unsettled...)
 	b = block(b, "proven", rg.Unheard...)
 	b = block(b, "proven", rg.ForksUnproven...)
-	b = blockIf(b, "proven", rg.sound(ioctl.ScrubTypeRTRMAPBT))
-	return append(b, rg.stagingUnproven()...)
+	return blockIf(b, "proven", rg.sound(ioctl.ScrubTypeRTRMAPBT))
 }
 
 // MayRebuildRTBitmap lists what stands against making the rtbitmap of rg anew from
@@ -234,15 +238,7 @@ func MayRebuildRTBitmap(fs *FS, rg *RTGroup, ags []*AG) []Blocker {
 // blocks of rg anew from its rtrmapbt. unheard are inodes that may be owners and
 // made no claim. CoW staging is taken from the rtrmapbt as well.
 func MayRebuildRTRefcountbt(rg *RTGroup, ags []*AG, unheard []string) []Blocker {
-	var b []Blocker
-	if !rg.RmapReadable {
-		b = block(b, "proven", fmt.Sprintf("the rtrmapbt of rtgroup %d cannot be read", rg.RGNo))
-	}
-	b = block(b, "proven", rg.Open...)
-	b = block(b, "proven", rg.Unsettled...)
-	b = block(b, "proven", rg.Unheard...)
-	b = block(b, "proven", rg.ForksUnproven...)
-	b = blockIf(b, "proven", rg.sound(ioctl.ScrubTypeRTRMAPBT))
+	b := rg.rtOwnersProven()
 	// With the rtbitmap against the rtrmapbt neither is a source.
 	b = block(b, "proven", rg.OwnedFree...)
 	b = block(b, "proven", rg.Leaked...)
