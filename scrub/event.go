@@ -9,7 +9,7 @@ import (
 )
 
 // Event is one of [*StartEvent], [*ProgressEvent], [*FindingEvent],
-// [*RepairEvent], [*PlanEvent], [*WaitEvent]; they reach [Options].Events one at a time, in order.
+// [*RepairEvent], [*RiskEvent], [*PlanEvent], [*WaitEvent]; they reach [Options].Events one at a time, in order.
 // The end of a run is the [Summary] that [Run] returns.
 type Event interface{ event() }
 
@@ -71,6 +71,15 @@ type ProgressEvent struct {
 // again when its outcome changes.
 type FindingEvent struct{ Finding *Finding }
 
+// RiskEvent tells of blocks in use that the free space btree has free, as soon as
+// that is confirmed: the finding about them comes later, once all that speaks for
+// and against it was looked at. It comes once for each place.
+type RiskEvent struct {
+	AGNo     ioctl.AGNumber // the realtime group's number with Realtime
+	Realtime bool
+	Extents  []Extent
+}
+
 // RepairEvent reports one repair call of the kernel.
 type RepairEvent struct {
 	FindingID string
@@ -95,6 +104,7 @@ type WaitEvent struct {
 	Patience time.Duration
 }
 
+func (*RiskEvent) event()     {}
 func (*WaitEvent) event()     {}
 func (*PlanEvent) event()     {}
 func (*StartEvent) event()    {}

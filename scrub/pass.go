@@ -339,6 +339,7 @@ func (p *pass) settle(ctx context.Context) error {
 		p.r.sum.Dropped += dropped(&g.space, func(c *confirm.SpaceCandidate) bool { return c.Status == confirm.Dropped })
 		p.r.sum.Dropped += dropped(&g.shared, func(c *confirm.SharedCandidate) bool { return c.Status == confirm.Dropped })
 	}
+	p.atRisk()
 	if err := p.sharedPieces(ctx); err != nil {
 		return err
 	}

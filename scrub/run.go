@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/scrubd/scrubd/ioctl"
+	"github.com/scrubd/scrubd/scrub/confirm"
 	"github.com/scrubd/scrubd/scrub/kernel"
 	"github.com/scrubd/scrubd/scrub/state"
 	"github.com/scrubd/scrubd/xfile"
@@ -65,11 +66,12 @@ type run struct {
 	progress   *progress
 	sum        *Summary
 
-	events sync.Mutex          // one event at a time
-	known  map[string]*Finding // by ID, over all passes
-	order  []string            // of known, as they were first seen
-	tries  map[string]int      // repairs tried per finding
-	places map[string]string   // by ID, of those known; see placeOf
+	events sync.Mutex              // one event at a time
+	known  map[string]*Finding     // by ID, over all passes
+	told   map[confirm.Window]bool // of blocks at risk
+	order  []string                // of known, as they were first seen
+	tries  map[string]int          // repairs tried per finding
+	places map[string]string       // by ID, of those known; see placeOf
 	vetoed error
 	asked  bool
 
@@ -120,6 +122,7 @@ func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
 	r := &run{
 		ctx: ctx, fs: fs, opts: o, log: o.Log, workers: o.Workers, spill: o.SpillDir,
 		known: make(map[string]*Finding), tries: make(map[string]int), places: make(map[string]string),
+		told: make(map[confirm.Window]bool),
 	}
 	if r.log == nil {
 		discard := logrus.New()

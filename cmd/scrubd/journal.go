@@ -7,6 +7,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub"
 	"github.com/scrubd/scrubd/systemd"
 )
@@ -22,6 +23,7 @@ type journalReporter struct {
 	began   bool
 	partial bool // it looks at a few places only
 	alerted map[string]bool
+	atRisk  map[riskGroup]bool // groups whose blocks at risk are told of
 	slowAge time.Duration
 	slow    string
 }
@@ -31,6 +33,7 @@ func newJournalReporter(log logrus.FieldLogger, t *target) *journalReporter {
 		log:     log.WithFields(logrus.Fields{systemd.FieldMount: t.MountPoint, systemd.FieldDevice: t.Device}),
 		path:    printable(t.MountPoint),
 		alerted: map[string]bool{},
+		atRisk:  map[riskGroup]bool{},
 	}
 }
 
@@ -43,6 +46,8 @@ func (r *journalReporter) event(e scrub.Event) {
 		r.start(e)
 	case *scrub.ProgressEvent:
 		r.watch(e)
+	case *scrub.RiskEvent:
+		r.risk(e)
 	case *scrub.FindingEvent:
 		r.alert(e.Finding)
 	case *scrub.RepairEvent:
@@ -83,9 +88,43 @@ func (r *journalReporter) watch(e *scrub.ProgressEvent) {
 // stuckCall is the age from which on a kernel call is worth an entry.
 const stuckCall = 2 * time.Minute
 
-// alert logs damage that grows as soon as it is confirmed.
+// riskGroup is an AG or a realtime group.
+type riskGroup struct {
+	realtime bool
+	agno     ioctl.AGNumber
+}
+
+// risk logs that blocks in use are free as soon as that is confirmed. Which
+// structure is at fault, and what becomes of it, has the finding's own entry.
+func (r *journalReporter) risk(e *scrub.RiskEvent) {
+	r.atRisk[riskGroup{e.Realtime, e.AGNo}] = true
+	first, group := e.Extents[0], fmt.Sprintf("AG %d", e.AGNo)
+	log := r.kind(systemd.KindDataAtRisk).WithFields(logrus.Fields{
+		systemd.FieldRow: riskRow, systemd.FieldSeverity: string(scrub.Critical), systemd.FieldBlocks: first.BlockCount,
+	})
+	if e.Realtime {
+		group = fmt.Sprintf("realtime group %d", e.AGNo)
+		log = log.WithFields(logrus.Fields{systemd.FieldRGNo: e.AGNo, systemd.FieldRGBno: first.StartBlock})
+	} else {
+		log = log.WithFields(logrus.Fields{systemd.FieldAGNo: e.AGNo, systemd.FieldAGBno: first.StartBlock})
+	}
+	more := ""
+	if n := len(e.Extents) - 1; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	log.Infof("%s: CRITICAL: blocks %d+%d%s of %s are in use, and are free space as well", r.path, first.StartBlock, first.BlockCount, more, group)
+}
+
+// riskRow is the row of the table for free space that is in use.
+const riskRow = 4
+
+// alert logs damage that grows as soon as there is a finding, unless it was
+// logged when it was confirmed.
 func (r *journalReporter) alert(f *scrub.Finding) {
 	if f.Severity != scrub.Critical || f.Outcome == scrub.Repaired || r.alerted[f.ID] {
+		return
+	}
+	if f.Row == riskRow && r.atRisk[riskGroup{f.Realtime, f.AGNo}] {
 		return
 	}
 	r.alerted[f.ID] = true
