@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -93,6 +95,10 @@ type Daemon struct {
 	mu      sync.Mutex
 	config  *config.Config
 	saved   *saved
+	kept    bool               // saved is in the state directory as it is, or nowhere
+	tried   time.Time          // when that was last tried
+	before  carried            // of the daemon before, until the runs that are there are known
+	carries carried            // as it was last written
 	targets map[string]*target // by UUID
 	copies  map[string]copied  // by number and mount point
 	watches map[string]*watch  // by number and mount point
@@ -119,9 +125,12 @@ func New(o Options) *Daemon {
 		d.store.WithAside(o.AsideDir)
 	}
 	var err error
-	if d.saved, err = loadSaved(o.StateDir); err != nil {
+	if d.saved, err = loadSaved(o.placesOfSaved()...); err != nil {
 		o.Log.WithError(err).Warn("what people have paused is forgotten")
 	}
+	_, err = os.Stat(filepath.Join(o.AsideDir, savedFile))
+	d.kept = o.AsideDir == "" || err != nil
+	d.loadCarried()
 	return d
 }
 
@@ -184,11 +193,14 @@ func (d *Daemon) Step(ctx context.Context, now time.Time) {
 		return
 	}
 	d.lookAtRuns(running, now)
+	d.takeCarried()
 	d.watchHealth(ctx, now)
 	d.lookAtReports(ctx, now)
 	d.closeWindows(ctx, now)
 	d.startDue(ctx, now)
 	d.tellOverdue(now)
+	d.carry()
+	d.keep(now)
 }
 
 // lookAtMounts brings the list of filesystems up to date.
@@ -497,13 +509,4 @@ func (d *Daemon) sorted() []*target {
 		}
 		return 1
 	})
-}
-
-func (d *Daemon) remember() {
-	if d.o.Forgetful {
-		return
-	}
-	if err := d.saved.save(d.o.StateDir); err != nil {
-		d.o.Log.WithError(err).Warn("a restart of the daemon forgets what people have paused")
-	}
 }

@@ -31,6 +31,7 @@ type world struct {
 	t       require.TestingT
 	d       *Daemon
 	dir     string
+	aside   string
 	mounts  []Mount
 	disks   map[string][]string // by device number
 	running map[string]string
@@ -58,7 +59,7 @@ func (w *world) boot(c *config.Config) {
 	log := logrus.New()
 	log.SetOutput(&w.log)
 	w.d = New(Options{
-		Config: c, StateDir: w.dir, Runner: w, Log: log, Now: func() time.Time { return w.now },
+		Config: c, StateDir: w.dir, AsideDir: w.aside, Runner: w, Log: log, Now: func() time.Time { return w.now },
 		Mounts:   func() ([]Mount, error) { return w.mounts, nil },
 		Identify: func(point string) (string, error) { return uuidOf(point), nil },
 		Disks: func(devices ...string) (all []string, err error) {
@@ -465,19 +466,21 @@ func TestControl(t *testing.T) {
 // Root may, a group may ask, nobody else may anything.
 func TestAllowed(t *testing.T) {
 	w := newWorld(t, t.TempDir(), config.Default())
-	as := func(uid uint32) *http.Request {
-		r, err := http.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, peer{uid: uid}), http.MethodGet, "/", http.NoBody)
+	as := func(uid uint32, groups ...uint32) *http.Request {
+		p := peer{uid: uid, groups: groups}
+		r, err := http.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, p), http.MethodGet, "/", http.NoBody)
 		require.NoError(t, err)
 		return r
 	}
 	require.NoError(t, w.d.allowed(as(0), true))
 	require.ErrorContains(t, w.d.allowed(as(1), true), "user 1 may not change anything")
 	require.ErrorContains(t, w.d.allowed(as(1), false), "control.status_group is not set")
-	w.d.config.StatusGroup = "daemon" // group 1, the one of user 1, on every Linux
-	require.NoError(t, w.d.allowed(as(1), false))
-	require.Error(t, w.d.allowed(as(1), true))
-	require.ErrorContains(t, w.d.allowed(as(2), false), "only root and the group daemon may")
-	require.ErrorContains(t, w.d.allowed(as(4000000000), false), "is not known")
+	w.d.config.StatusGroup = "daemon" // group 1 on every Linux
+	require.NoError(t, w.d.allowed(as(4000000000, 7, 1), false), "whoever it is")
+	require.Error(t, w.d.allowed(as(4000000000, 7, 1), true))
+	require.ErrorContains(t, w.d.allowed(as(1), false), "only root and the group daemon may", "the groups that it has given up do not count")
+	w.d.config.StatusGroup = "no such group"
+	require.ErrorContains(t, w.d.allowed(as(1, 1), false), "is not known")
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 	require.NoError(t, err)
 	require.Error(t, w.d.allowed(r, false))
@@ -544,4 +547,95 @@ func TestHistoryOfPlaces(t *testing.T) {
 	whole := record.Run{Began: began, Ended: began.Add(time.Hour), Complete: true}
 	place := record.Run{Began: began.Add(24 * time.Hour), Ended: began.Add(25 * time.Hour), Only: []string{"AG 0"}, ExitStatus: 1}
 	assert.Equal(t, historyOf([]record.Run{whole}), historyOf([]record.Run{whole, place, place}))
+}
+
+// Who is at the other end is what the kernel says, supplementary groups included.
+func TestConnContext(t *testing.T) {
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	require.NoError(t, err)
+	defer func() { _ = listener.Close() }()
+	client, err := net.Dial("unix", listener.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = client.Close() }()
+	server, err := listener.Accept()
+	require.NoError(t, err)
+	defer func() { _ = server.Close() }()
+	p, ok := ConnContext(t.Context(), server).Value(peerKey{}).(peer)
+	require.True(t, ok)
+	require.NoError(t, p.err)
+	assert.EqualValues(t, os.Getuid(), p.uid)
+	groups, err := os.Getgroups()
+	require.NoError(t, err)
+	for _, g := range append(groups, os.Getgid()) {
+		assert.Contains(t, p.groups, uint32(g))
+	}
+	assert.Len(t, p.groups, len(groups)+1)
+}
+
+// What a daemon has queued and started, the next one knows: a run that it has
+// started is ended with its window, one that somebody asked for is not, and what
+// waits begins. After a boot nothing of that is there.
+func TestRestart(t *testing.T) {
+	c := config.Default()
+	c.Policy.Windows = []schedule.Window{mustWindow(t, "01:00-02:00")}
+	for _, booted := range []bool{false, true} {
+		t.Run(fmt.Sprint("booted ", booted), func(t *testing.T) {
+			dir, aside := t.TempDir(), t.TempDir()
+			w := newWorld(t, dir, c)
+			w.aside = aside
+			w.boot(c)
+			for i, point := range []string{"/planned", "/asked", "/waits"} {
+				w.mount(point, fmt.Sprint("sd", min(i, 1))) // the last two share a disk
+			}
+			w.step(0)
+			w.now = time.Date(2026, 11, 20, 1, 30, 0, 0, time.Local)
+			w.d.config.MaxRuns = 3
+			require.NoError(t, w.d.Ask("/asked", w.now))
+			w.step(0)
+			require.NoError(t, w.d.Ask("/waits", w.now))
+			w.step(0)
+			require.Contains(t, w.running, "/planned")
+			require.Contains(t, w.running, "/asked")
+			require.NotContains(t, w.running, "/waits")
+			if booted {
+				require.NoError(t, os.RemoveAll(aside))
+				clear(w.running)
+			}
+			w.boot(c)
+			w.step(time.Hour)
+			if booted {
+				assert.Empty(t, w.running)
+				return
+			}
+			assert.Equal(t, []string{"/planned"}, w.stopped)
+			w.end("/asked", record.Run{Complete: true})
+			w.step(time.Minute)
+			assert.Contains(t, w.running, "/waits")
+		})
+	}
+}
+
+// What is to be remembered goes aside as long as the state directory takes nothing,
+// and comes home as soon as it does.
+func TestPauseWithoutRoom(t *testing.T) {
+	dir, aside := t.TempDir(), t.TempDir()
+	w := newWorld(t, dir, config.Default())
+	w.aside = aside
+	w.boot(config.Default())
+	w.mount("/m", "sda")
+	w.step(0)
+	full := filepath.Join(dir, savedFile+".new") // nothing can be written under this name
+	require.NoError(t, os.Mkdir(full, 0o700))
+	require.NoError(t, w.d.Pause(t.Context(), "/m"))
+	assert.Contains(t, w.log.String(), "a reboot forgets what people have paused")
+	w.boot(config.Default())
+	w.step(0)
+	assert.Equal(t, StatePaused, w.state("/m").State)
+	require.NoError(t, os.Remove(full))
+	w.step(keepAgain)
+	assert.NoFileExists(t, filepath.Join(aside, savedFile))
+	require.NoError(t, os.RemoveAll(aside))
+	w.boot(config.Default())
+	w.step(0)
+	assert.Equal(t, StatePaused, w.state("/m").State)
 }
