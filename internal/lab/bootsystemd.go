@@ -10,7 +10,8 @@ import (
 // its first process, journald and D-Bus included, instead of the machine's own
 // tree. What the machine has beside a system's usual directories, /tmp and the
 // home directories among them, is there as it is outside; all else that is
-// written goes with the kernel.
+// written goes with the kernel. No timer of the root runs (apt's and xfs_scrub's
+// would, in a test that sets the clock).
 func WithSystemd() Option { return func(s *BootSpec) { s.Systemd = true } }
 
 // systemdScript is the lab kernel's first process when systemd is to follow: it
@@ -38,7 +39,7 @@ for unit in tmp.mount systemd-resolved.service systemd-networkd.service systemd-
 	getty.target systemd-logind.service systemd-udevd.service systemd-udev-trigger.service \
 	systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-udevd-varlink.socket \
 	systemd-hwdb-update.service ldconfig.service systemd-update-done.service \
-	systemd-journal-catalog-update.service systemd-firstboot.service; do
+	systemd-journal-catalog-update.service systemd-firstboot.service timers.target; do
 	ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 printf '[Unit]\nRequires=basic.target lab-job.service\nAfter=basic.target\nAllowIsolate=yes\n' > $root/etc/systemd/system/lab.target
