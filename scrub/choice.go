@@ -116,7 +116,7 @@ func (r *run) stepChoice(ctx context.Context, p *pass, before **forks) (done boo
 	}
 	due := []*finding{f}
 	if err := r.consent(ctx, due); err != nil {
-		return true, nil //nolint:nilerr // a veto ends the repair, not the run
+		return true, ctx.Err() // a veto ends the repair, not the run
 	}
 	saved, err := r.saveEvidence(ctx, p, due)
 	if err != nil {

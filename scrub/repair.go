@@ -38,8 +38,8 @@ func (r *run) consent(ctx context.Context, due []*finding) error {
 		}
 	}
 	err := r.opts.BeforeRepair(ctx, plan)
-	if err == nil {
-		return nil
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
 	r.vetoed = err
 	for _, f := range due {

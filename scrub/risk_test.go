@@ -2,6 +2,8 @@ package scrub
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -16,12 +18,6 @@ import (
 // Blocks of a file that the bnobt has free are told of before the kernel checks the
 // free space of any AG, which takes as long as there are AGs; and once.
 func TestRiskIsToldAtOnce(t *testing.T) {
-	freeAlso := func(m *ioctltest.Model, agno ioctl.AGNumber, start, count ioctl.AGBlock) {
-		m.Free = append(m.Free, ioctltest.Range{AGNo: agno, AGBno: start, Length: count})
-		slices.SortFunc(m.Free, func(a, b ioctltest.Range) int {
-			return cmp.Or(cmp.Compare(a.AGNo, b.AGNo), cmp.Compare(a.AGBno, b.AGBno))
-		})
-	}
 	for _, c := range []struct {
 		name   string
 		change func(m *ioctltest.Model)
@@ -61,4 +57,37 @@ func TestRiskIsToldAtOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// freeAlso has the bnobt take blocks for free.
+func freeAlso(m *ioctltest.Model, agno ioctl.AGNumber, start, count ioctl.AGBlock) {
+	m.Free = append(m.Free, ioctltest.Range{AGNo: agno, AGBno: start, Length: count})
+	slices.SortFunc(m.Free, func(a, b ioctltest.Range) int {
+		return cmp.Or(cmp.Compare(a.AGNo, b.AGNo), cmp.Compare(a.AGBno, b.AGBno))
+	})
+}
+
+// A run that is told to end while somebody is asked for consent has not got through,
+// and nobody has said no.
+func TestStoppedWhileAsking(t *testing.T) {
+	m := ioctltest.NewModel()
+	m.AddInode(&ioctltest.Inode{Ino: 132, Gen: 5, Data: []ioctltest.Extent{{AGNo: 1, AGBno: 500, Length: 8}}})
+	m.Derive()
+	freeAlso(m, 1, 502, 3)
+	synctest.Test(t, func(t *testing.T) {
+		fs, k := ioctltest.NewWithModel(t, m)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		sum, err := Run(ctx, fs, Options{NoLive: true, StateDir: t.TempDir(), BeforeRepair: func(context.Context, []string) error {
+			cancel()
+			return errors.New("killed")
+		}})
+		require.ErrorIs(t, err, context.Canceled)
+		assert.False(t, sum.Complete)
+		assert.Equal(t, Repairable, sum.Findings[0].Outcome)
+		assert.Empty(t, sum.Findings[0].Reason)
+		assert.False(t, slices.ContainsFunc(k.Calls(), func(c ioctltest.Call) bool {
+			return c.Scrub.Type == ioctl.ScrubTypeBNOBT && c.Scrub.Flags.Has(ioctl.ScrubRepair)
+		}))
+	})
 }

@@ -294,6 +294,9 @@ func (r *run) step(ctx context.Context, p *pass, before **forks) (done bool, err
 	}
 	r.opts.Throttle.Hurry()
 	if err := r.consent(ctx, due); err != nil {
+		if ctx.Err() != nil { // nobody has said no
+			return false, ctx.Err()
+		}
 		return true, nil //nolint:nilerr // a veto ends the repairs, not the run
 	}
 	saved, err := r.saveEvidence(ctx, p, due)

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,9 +26,37 @@ func beforeRepair(command string, t *target, out io.Writer) func(context.Context
 		cmd.Env = append(os.Environ(), "SCRUBD_MOUNT_POINT="+t.MountPoint, "SCRUBD_DEVICE="+t.Device)
 		// A child of the command may hold the output open after it is gone.
 		cmd.WaitDelay = 5 * time.Second
-		if err := cmd.Run(); err != nil {
-			return &vetoError{Command: command, Err: err}
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it may have to tidy up
+		err := cmd.Run()
+		if err == nil {
+			return nil
 		}
-		return nil
+		if bySignal(err) {
+			// A signal to the whole group, from a terminal or a service manager, is for
+			// the run as well, and may reach the command first: then it is no veto.
+			select {
+			case <-ctx.Done():
+			case <-time.After(signalGrace):
+			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return &vetoError{Command: command, Err: err}
 	}
+}
+
+// signalGrace is how long after the end of a command its signal may take to reach
+// the run as well.
+const signalGrace = 2 * time.Second
+
+// bySignal tells whether a command was ended by a signal, itself or what its shell
+// ran last.
+func bySignal(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && (status.Signaled() || status.ExitStatus() > 128)
 }

@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -33,10 +36,21 @@ func TestBeforeRepairVetoes(t *testing.T) {
 	require.ErrorAs(t, beforeRepair("/nope/nope", &testTarget, &out)(t.Context(), nil), &veto,
 		"a command that cannot be run is no consent")
 
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.ErrorAs(t, beforeRepair("sleep 60", &testTarget, &out)(ctx, nil), &veto,
-		"a command that was stopped is no consent")
+	require.ErrorAs(t, beforeRepair("kill -TERM $$", &testTarget, &out)(t.Context(), nil), &veto,
+		"a command that was stopped by itself is no consent")
+}
+
+// A run that is to end has no veto, whichever of the two the signal reaches first.
+func TestBeforeRepairOfARunThatEnds(t *testing.T) {
+	why := errors.New("told to stop")
+	for _, c := range []struct {
+		command string
+		after   time.Duration
+	}{{"sleep 60", 0}, {"sleep 60", 100 * time.Millisecond}, {"kill -TERM $$", 100 * time.Millisecond}, {"exit 143", 100 * time.Millisecond}} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(c.after, func() { cancel(why) })
+		require.ErrorIs(t, beforeRepair(c.command, &testTarget, io.Discard)(ctx, nil), why, c.command)
+	}
 }
 
 // A command need not read the plan.

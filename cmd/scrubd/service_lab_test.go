@@ -297,6 +297,7 @@ func (s *serviceRig) windows(t *testing.T) {
 	jump(t, 23*time.Hour)
 	s.until(t, "it goes on in the next", func() bool { return len(s.runsOf(t, "/one")) == before+2 })
 	last := s.runsOf(t, "/one")[before+1]
+	t.Logf("%v\n%s", last, host(t, "journalctl", "--no-pager", "-q", "-n", "60", "-u", "scrubd*"))
 	assert.Equal(t, true, last["complete"])
 	assert.NotZero(t, last["repairs"])
 	assert.Equal(t, "idle", s.state(t, "/one")["state"])
