@@ -206,7 +206,11 @@ func runWithoutPause(argv []string) (stop func() (int, error)) {
 // helpMeasureLatency is the test binary's part in it: TestMain calls it.
 func helpMeasureLatency() {
 	scrubd, mountPoint, _ := strings.Cut(os.Getenv(latencyEnv), ":")
-	if err := measureLatencies(scrubd, mountPoint); err != nil {
+	measure := measureLatencies
+	if fio := os.Getenv(fioEnv); fio != "" {
+		measure = func(scrubd, mountPoint string) error { return measureFio(fio, scrubd, mountPoint) }
+	}
+	if err := measure(scrubd, mountPoint); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -218,6 +222,13 @@ func helpMeasureLatency() {
 // turns in the same boot. With hogs tasks of normal priority want every CPU:
 // a run of the idle class then keeps the locks of an AG for as long as they do.
 func BenchmarkLabLatency(b *testing.B) {
+	reportLatencies(b, bootLatency(b), []string{"read", "create"}, latencyModes(""), latencyRounds)
+}
+
+// bootLatency has the test binary measure latencies in the lab kernel, and returns
+// what it printed.
+func bootLatency(b *testing.B, env ...string) string {
+	b.Helper()
 	lab.Require(b, lab.Root, lab.Loop, lab.Kernel, lab.SidTools)
 	scrubd := buildForBench(b)
 	bin, err := lab.SidBin()
@@ -232,21 +243,23 @@ mount -o loop "$IMAGE" "$TMPDIR/mnt"
 ` + latencyEnv + `="$SCRUBD:$TMPDIR/mnt" "$SELF"
 umount "$TMPDIR/mnt"
 `
+	output := ""
 	for b.Loop() {
 		result, err := lab.Boot(b.Context(), lab.BootSpec{
 			Script: script, Timeout: 12 * time.Minute, MemMiB: 1536, Output: os.Stderr,
-			Env: append(os.Environ(), "IMAGE="+fs.Image(), "SCRUBD="+scrubd, "SELF="+self, "PATH="+bin+":"+os.Getenv("PATH")),
+			Env: append(append(os.Environ(), env...), "IMAGE="+fs.Image(), "SCRUBD="+scrubd, "SELF="+self, "PATH="+bin+":"+os.Getenv("PATH")),
 		})
 		require.NoError(b, err)
 		require.NoError(b, result.Err())
 		require.Zero(b, result.ExitCode, result.Output)
-		reportLatencies(b, result.Output)
+		output = result.Output
 	}
+	return output
 }
 
 // reportLatencies reads what measureLatencies printed: of each mode the median over
 // the rounds of its p99, as a ratio to that without a run in the same round.
-func reportLatencies(b *testing.B, output string) {
+func reportLatencies(b *testing.B, output string, loads []string, modes []latencyMode, rounds int) {
 	b.Helper()
 	p99, most, runs := make(map[string][]float64), make(map[string]float64), make(map[string]int)
 	for line := range strings.Lines(strings.ReplaceAll(output, "\r", "")) {
@@ -260,14 +273,14 @@ func reportLatencies(b *testing.B, output string) {
 			runs[key] += n
 		}
 	}
-	for _, load := range []string{"read", "create"} {
-		for _, mode := range latencyModes("") {
+	for _, load := range loads {
+		for _, mode := range modes {
 			key, base := load+":"+mode.name, load+":alone"
 			if mode.hogs {
 				base = load + ":hogs"
 			}
-			require.Len(b, p99[key], latencyRounds, output)
-			ratios := make([]float64, latencyRounds)
+			require.Len(b, p99[key], rounds, output)
+			ratios := make([]float64, rounds)
 			for i := range ratios {
 				ratios[i] = p99[key][i] / p99[base][i]
 			}

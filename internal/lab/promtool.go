@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 )
 
 // promtoolDir is where promtool is kept when the machine has none.
@@ -45,24 +44,8 @@ func takePromtool(ctx context.Context, log io.Writer) (string, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	fmt.Fprintf(log, "lab: taking promtool out of the package prometheus\n")
-	download := func() error {
-		return runLogged(ctx, log, dir, "apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", "prometheus")
-	}
-	if err := download(); err != nil { // the lists may be missing, or old
-		if err := runLogged(ctx, log, "/", "apt-get", "-qq", "update"); err != nil {
-			return "", fmt.Errorf("get promtool: %w", err)
-		}
-		if err := download(); err != nil {
-			return "", fmt.Errorf("get promtool: %w", err)
-		}
-	}
-	debs, err := filepath.Glob(filepath.Join(dir, "prometheus_*.deb"))
-	if err != nil || len(debs) == 0 {
-		return "", fmt.Errorf("get promtool: apt-get left no package in %s", dir)
-	}
-	slices.Sort(debs)
 	tree := filepath.Join(dir, "tree")
-	if err := runLogged(ctx, log, dir, "dpkg-deb", "-x", debs[0], tree); err != nil {
+	if err := unpackPackages(ctx, log, dir, tree, "download", "prometheus"); err != nil {
 		return "", fmt.Errorf("get promtool: %w", err)
 	}
 	if err := os.MkdirAll(promtoolDir(), 0o755); err != nil {

@@ -36,6 +36,8 @@ const (
 	SidTools
 	// Promtool is Prometheus' tool (no level).
 	Promtool
+	// Fio makes load (no level).
+	Fio
 )
 
 // Require skips the test, loudly, unless every need is selected by $SCRUBD_TEST
@@ -82,6 +84,10 @@ func (n Need) missing() string {
 		}
 	case Promtool:
 		if _, err := PromtoolPath(); err != nil {
+			return err.Error()
+		}
+	case Fio:
+		if _, err := FioPath(); err != nil {
 			return err.Error()
 		}
 	default:
