@@ -24,9 +24,12 @@ func beforeRepair(command string, t *target, out io.Writer) func(context.Context
 		cmd.Stdin = strings.NewReader(stdin.String())
 		cmd.Stdout, cmd.Stderr = out, out
 		cmd.Env = append(os.Environ(), "SCRUBD_MOUNT_POINT="+t.MountPoint, "SCRUBD_DEVICE="+t.Device)
+		// It is a group of its own: a signal from the terminal is for the run, which
+		// tells all of the group.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 		// A child of the command may hold the output open after it is gone.
-		cmd.WaitDelay = 5 * time.Second
-		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it may have to tidy up
+		cmd.WaitDelay = grace / 2
 		err := cmd.Run()
 		if err == nil {
 			return nil

@@ -94,7 +94,7 @@ func TestOnlyAllowedModesRepairInLab(t *testing.T) {
 		a = run()
 		assert.Zero(t, a.status, a.out+a.log)
 		assert.Contains(t, a.out, fs.Dir()+": clean: ")
-	}, lab.WithTimeout(400*time.Second))
+	}, lab.WithTimeout(8*time.Minute))
 }
 
 // namesIn are the names that a state directory has of its filesystems.

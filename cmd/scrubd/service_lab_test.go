@@ -38,6 +38,10 @@ func serviceInLab(t *testing.T, body func(t *testing.T, s *serviceRig)) {
 	lab.Require(t, lab.SidTools)
 	image := labImage(t, lab.MkfsOptions{}, func(fs *lab.LoopFS) {
 		require.NoError(t, lab.Sample(fs.Dir(), lab.SampleSpec{Files: 30}))
+		require.NoError(t, os.Mkdir(fs.Path("many"), 0o755))
+		for i := range 100 {
+			require.NoError(t, os.WriteFile(fs.Path(fmt.Sprint("many/", i)), nil, 0o600))
+		}
 	})
 	lab.InKernel(t, func(t *testing.T) {
 		s := &serviceRig{scrubd: installed(t)}
@@ -52,16 +56,16 @@ func serviceInLab(t *testing.T, body func(t *testing.T, s *serviceRig)) {
 
 // until waits until something is so. Where it is not in time, the service says
 // how it stands. The limits are for a machine that has much else to do.
-func (s *serviceRig) until(t *testing.T, what string, is func() bool) {
+func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for end := monotonic(t) + 3*time.Minute; !is(); time.Sleep(300 * time.Millisecond) {
 		if monotonic(t) < end {
 			continue
 		}
 		for _, argv := range [][]string{
-			{s.scrubd, "status"},
+			{"scrubd", "status"},
 			{"systemctl", "list-units", "--no-pager", "--all", "scrubd*", "xfs_*"},
-			{"journalctl", "--no-pager", "-q", "-n", "80"},
+			{"journalctl", "--no-pager", "-q", "-n", "60", "-t", "scrubd", "-t", "systemd", "-t", "kernel"},
 		} {
 			out, _ := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
 			t.Logf("%v:\n%s", argv, out)
@@ -126,9 +130,11 @@ func halvesOf(t *testing.T, disk string) []string {
 		mount := "/" + name
 		require.NoError(t, os.MkdirAll(mount, 0o755))
 		host(t, "mount", device, mount)
-		t.Cleanup(func() {
-			host(t, "umount", mount)
-			host(t, "dmsetup", "--noudevsync", "remove", name)
+		t.Cleanup(func() { // the test's own context has ended by then
+			for _, argv := range [][]string{{"umount", mount}, {"dmsetup", "--noudevsync", "remove", name}} {
+				out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+				assert.NoError(t, err, "%v: %s", argv, out)
+			}
 		})
 		mounts = append(mounts, mount)
 	}
@@ -184,7 +190,7 @@ func (s *serviceRig) disks(t *testing.T, halves []string) {
 
 	// The metrics are there for another user, in a directory of his own.
 	name := filepath.Join(nodeExporter, metrics.Textfile)
-	s.until(t, "the metrics of three runs", func() bool {
+	until(t, "the metrics of three runs", func() bool {
 		text, err := os.ReadFile(name)
 		return err == nil && strings.Count(string(text), `result="clean"`) == 6 && // last, and all, of each
 			strings.Contains(string(text), `scrubd_kernel_call_duration_seconds_count{operation="check",scrub_type="rmapbt"}`)
@@ -208,7 +214,7 @@ func (s *serviceRig) timer(t *testing.T) {
 	before := finished(t, s.fs.Dir())
 	dropIn(t, "scrubd@one.timer", "[Timer]\nOnCalendar=\nOnActiveSec=1s\nRandomizedDelaySec=0\nAccuracySec=100ms\nPersistent=no\n")
 	host(t, "systemctl", "start", "scrubd@one.timer")
-	s.until(t, "a run", func() bool { return finished(t, s.fs.Dir()) == before+1 })
+	until(t, "a run", func() bool { return finished(t, s.fs.Dir()) == before+1 })
 	assert.Contains(t, host(t, "journalctl", "--no-pager", "-q", "-o", "cat", "-u", "scrubd-due@one.service"), "/one: queued")
 	assert.Equal(t, "success", property(t, "scrubd-due@one.service", "Result"))
 	host(t, "systemctl", "stop", "scrubd@one.timer")
@@ -282,12 +288,12 @@ func (s *serviceRig) windows(t *testing.T) {
 	assert.True(t, next.Equal(opens), "%s, not %s", next, opens)
 
 	jump(t, time.Until(opens)+time.Minute)
-	s.until(t, "the missed slot is caught up", func() bool {
+	until(t, "the missed slot is caught up", func() bool {
 		_, err := os.Stat("/run/scrubd/waits")
 		return err == nil
 	})
 	jump(t, time.Hour)
-	s.until(t, "its window is over", func() bool { return s.state(t, "/one")["state"] == "idle" })
+	until(t, "its window is over", func() bool { return s.state(t, "/one")["state"] == "idle" })
 	require.NotEmpty(t, entries(t, "MESSAGE_ID="+systemd.KindPaused.ID, "XFS_MOUNT=/one"))
 	runs := s.runsOf(t, "/one")
 	require.Len(t, runs, before+1)
@@ -295,12 +301,12 @@ func (s *serviceRig) windows(t *testing.T) {
 
 	require.NoError(t, os.WriteFile("/run/scrubd/go", nil, 0o600))
 	jump(t, 23*time.Hour)
-	s.until(t, "it goes on in the next", func() bool { return len(s.runsOf(t, "/one")) == before+2 })
+	until(t, "it goes on in the next", func() bool { return len(s.runsOf(t, "/one")) == before+2 })
 	last := s.runsOf(t, "/one")[before+1]
 	t.Logf("%v\n%s", last, host(t, "journalctl", "--no-pager", "-q", "-n", "60", "-u", "scrubd*"))
 	assert.Equal(t, true, last["complete"])
 	assert.NotZero(t, last["repairs"])
-	assert.Equal(t, "idle", s.state(t, "/one")["state"])
+	until(t, "the end of the unit", func() bool { return s.state(t, "/one")["state"] == "idle" })
 }
 
 // What goes wrong around the service: each is told, and nothing is lost.
@@ -324,8 +330,17 @@ func (s *serviceRig) strangers(t *testing.T) {
 		verb  string
 		fine  bool
 	}{
-		{"1", "status", false}, {"1", "history", false}, {"1", "wait", false}, {"1", "run", false}, {"1", "pause", false},
-		{adm, "status", true}, {adm, "history", true}, {adm, "run", false}, {adm, "pause", false}, {adm, "resume", false}, {adm, "cancel", false},
+		{"1", "status", false},
+		{"1", "history", false},
+		{"1", "wait", false},
+		{"1", "run", false},
+		{"1", "pause", false},
+		{adm, "status", true},
+		{adm, "history", true},
+		{adm, "run", false},
+		{adm, "pause", false},
+		{adm, "resume", false},
+		{adm, "cancel", false},
 	} {
 		argv := []string{"setpriv", "--reuid=1", "--regid=" + c.group, "--clear-groups", s.scrubd, c.verb}
 		if c.verb != "status" {

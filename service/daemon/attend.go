@@ -36,6 +36,7 @@ func (d *Daemon) Attend(path string, pid int) (stop <-chan string, leave func(),
 		t.hands = append(t.hands, a)
 		if !t.running {
 			t.running, t.status = true, a.String()
+			t.atStart = t.stamp
 		}
 		return nil
 	})

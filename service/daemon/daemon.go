@@ -69,6 +69,8 @@ type target struct {
 	// last is the newest run, complete the newest that got through, success the
 	// newest of these that left no corruption.
 	last, complete, success *record.Run
+	// atStart is stamp as it was when the run that is there began.
+	atStart string
 
 	asked   time.Time // when somebody asked for a run, zero when nobody did
 	started time.Time // when the daemon started the run that is there
@@ -328,16 +330,18 @@ func (d *Daemon) lookAtRuns(running map[string]string, now time.Time) {
 		if t.running && !unit {
 			t.status = t.hands[0].String()
 		}
+		if t.running && !was {
+			t.atStart = t.stamp
+		}
 		if t.running || !was {
 			if d.store.Stamp(t.uuid) != t.stamp { // of a run that nobody told of
 				d.readHistory(t)
 			}
 			continue
 		}
-		before := t.last
 		d.readHistory(t)
 		switch {
-		case t.last != nil && (before == nil || t.last.RunID != before.RunID):
+		case t.stamp != t.atStart:
 			t.fails = 0
 		case wasUnit:
 			// It ended without having checked anything: refused, or killed.
@@ -444,9 +448,15 @@ func (d *Daemon) startDue(ctx context.Context, now time.Time) {
 			t.fails++
 			continue
 		}
-		t.running, t.unit, t.started, t.byHand, t.status = true, true, now, !t.asked.IsZero(), ""
+		t.begin(now, !t.asked.IsZero())
 		busy = append(busy, t)
 	}
+}
+
+// begin notes that the daemon has started a run.
+func (t *target) begin(now time.Time, byHand bool) {
+	t.running, t.unit, t.started, t.byHand, t.status = true, true, now, byHand, ""
+	t.atStart = t.stamp
 }
 
 // obstacle says what a run has to wait for, "" for nothing.

@@ -466,21 +466,21 @@ func TestControl(t *testing.T) {
 // Root may, a group may ask, nobody else may anything.
 func TestAllowed(t *testing.T) {
 	w := newWorld(t, t.TempDir(), config.Default())
-	as := func(uid uint32, groups ...uint32) *http.Request {
-		p := peer{uid: uid, groups: groups}
+	as := func(uid, gid uint32) *http.Request {
+		p := peer{uid: uid, gid: gid}
 		r, err := http.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, p), http.MethodGet, "/", http.NoBody)
 		require.NoError(t, err)
 		return r
 	}
-	require.NoError(t, w.d.allowed(as(0), true))
-	require.ErrorContains(t, w.d.allowed(as(1), true), "user 1 may not change anything")
-	require.ErrorContains(t, w.d.allowed(as(1), false), "control.status_group is not set")
-	w.d.config.StatusGroup = "daemon" // group 1 on every Linux
-	require.NoError(t, w.d.allowed(as(4000000000, 7, 1), false), "whoever it is")
-	require.Error(t, w.d.allowed(as(4000000000, 7, 1), true))
-	require.ErrorContains(t, w.d.allowed(as(1), false), "only root and the group daemon may", "the groups that it has given up do not count")
-	w.d.config.StatusGroup = "no such group"
-	require.ErrorContains(t, w.d.allowed(as(1, 1), false), "is not known")
+	require.NoError(t, w.d.allowed(as(0, 5), true))
+	require.ErrorContains(t, w.d.allowed(as(1, 0), true), "user 1 may not change anything")
+	require.ErrorContains(t, w.d.allowed(as(1, 0), false), "control.status_group is not set")
+	w.d.config.StatusGroup = "daemon" // group 1, the one of user 1, on every Linux
+	require.NoError(t, w.d.allowed(as(1, 5), false), "its user is a member")
+	require.NoError(t, w.d.allowed(as(4000000000, 1), false), "whoever it is")
+	require.Error(t, w.d.allowed(as(4000000000, 1), true))
+	require.ErrorContains(t, w.d.allowed(as(2, 2), false), "only root and the group daemon may")
+	require.ErrorContains(t, w.d.allowed(as(4000000000, 5), false), "is not known")
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 	require.NoError(t, err)
 	require.Error(t, w.d.allowed(r, false))
@@ -549,29 +549,6 @@ func TestHistoryOfPlaces(t *testing.T) {
 	assert.Equal(t, historyOf([]record.Run{whole}), historyOf([]record.Run{whole, place, place}))
 }
 
-// Who is at the other end is what the kernel says, supplementary groups included.
-func TestConnContext(t *testing.T) {
-	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	require.NoError(t, err)
-	defer func() { _ = listener.Close() }()
-	client, err := net.Dial("unix", listener.Addr().String())
-	require.NoError(t, err)
-	defer func() { _ = client.Close() }()
-	server, err := listener.Accept()
-	require.NoError(t, err)
-	defer func() { _ = server.Close() }()
-	p, ok := ConnContext(t.Context(), server).Value(peerKey{}).(peer)
-	require.True(t, ok)
-	require.NoError(t, p.err)
-	assert.EqualValues(t, os.Getuid(), p.uid)
-	groups, err := os.Getgroups()
-	require.NoError(t, err)
-	for _, g := range append(groups, os.Getgid()) {
-		assert.Contains(t, p.groups, uint32(g))
-	}
-	assert.Len(t, p.groups, len(groups)+1)
-}
-
 // What a daemon has queued and started, the next one knows: a run that it has
 // started is ended with its window, one that somebody asked for is not, and what
 // waits begins. After a boot nothing of that is there.
@@ -638,4 +615,32 @@ func TestPauseWithoutRoom(t *testing.T) {
 	w.boot(config.Default())
 	w.step(0)
 	assert.Equal(t, StatePaused, w.state("/m").State)
+}
+
+// A run whose record is there before its unit has ended is none that failed.
+func TestRecordBeforeTheEnd(t *testing.T) {
+	w := newWorld(t, t.TempDir(), config.Default())
+	w.mount("/m", "sda")
+	w.step(0)
+	for range 2 { // the daemon's own, and one of somebody else
+		require.NoError(t, w.d.Ask("/m", w.now))
+		w.step(time.Minute)
+		require.Contains(t, w.running, "/m")
+		status := w.running["/m"]
+		w.end("/m", record.Run{Complete: true})
+		w.running["/m"] = status // it has still to write the metrics
+		w.step(time.Second)
+		delete(w.running, "/m")
+		w.step(time.Second)
+		assert.Zero(t, w.d.targets["uuid-m"].fails)
+		assert.True(t, w.d.targets["uuid-m"].failed.IsZero())
+		w.running["/m"] = "started by somebody else"
+		w.step(time.Minute)
+		w.end("/m", record.Run{Complete: true})
+		w.running["/m"] = status
+		w.step(time.Second)
+		delete(w.running, "/m")
+		w.step(time.Second)
+		assert.Zero(t, w.d.targets["uuid-m"].fails)
+	}
 }

@@ -10,7 +10,6 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -38,16 +37,15 @@ const (
 
 // peer is who is at the other end of a connection.
 type peer struct {
-	uid    uint32
-	groups []uint32
-	err    error
+	uid, gid uint32
+	err      error
 }
 
 type peerKey struct{}
 
 // ConnContext notes who is at the other end, for http.Server.
 //
-// Source: man 7 unix (SO_PEERCRED, SO_PEERGROUPS): the credentials at the time of connect(2).
+// Source: man 7 unix (SO_PEERCRED): the credentials at the time of connect(2).
 func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	p := peer{err: errors.New("not a connection of a unix socket")}
 	if c, ok := conn.(*net.UnixConn); ok {
@@ -56,9 +54,7 @@ func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 			err = raw.Control(func(fd uintptr) {
 				var cred *unix.Ucred
 				if cred, p.err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); p.err == nil {
-					p.uid = cred.Uid
-					p.groups, p.err = peerGroups(int(fd))
-					p.groups = append(p.groups, cred.Gid)
+					p.uid, p.gid = cred.Uid, cred.Gid
 				}
 			})
 		}
@@ -67,25 +63,6 @@ func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 		}
 	}
 	return context.WithValue(ctx, peerKey{}, p)
-}
-
-// peerGroups are the supplementary groups of who is at the other end.
-func peerGroups(fd int) ([]uint32, error) {
-	groups := make([]uint32, 32)
-	for {
-		const each = uint32(unsafe.Sizeof(groups[0]))
-		size := uint32(len(groups)) * each
-		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
-			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
-		switch {
-		case errno == unix.ERANGE && size > uint32(len(groups))*each: // size is what it takes
-			groups = make([]uint32, size/each)
-		case errno != 0:
-			return nil, fmt.Errorf("ask for the groups of who asks: %w", errno)
-		default:
-			return groups[:size/each], nil
-		}
-	}
 }
 
 // Endpoint is one request that the daemon answers.
@@ -263,12 +240,31 @@ func (d *Daemon) allowed(r *http.Request, change bool) error {
 	if group == "" {
 		return fmt.Errorf("user %d may not ask: only root may (control.status_group is not set)", p.uid)
 	}
-	g, err := user.LookupGroup(group)
+	member, err := p.isMember(group)
 	if err != nil {
-		return fmt.Errorf("whether user %d may ask is not known: %w", p.uid, err)
+		return fmt.Errorf("whether user %d is in group %s is not known: %w", p.uid, group, err)
 	}
-	if !slices.ContainsFunc(p.groups, func(id uint32) bool { return strconv.FormatUint(uint64(id), 10) == g.Gid }) {
+	if !member {
 		return fmt.Errorf("user %d may not ask: only root and the group %s may", p.uid, group)
 	}
 	return nil
+}
+
+// isMember tells whether the process has the group as its own, or its user is a
+// member of it.
+func (p *peer) isMember(group string) (bool, error) {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return false, err
+	}
+	id := func(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+	if id(p.gid) == g.Gid {
+		return true, nil // a service may have a user that no list knows
+	}
+	u, err := user.LookupId(id(p.uid))
+	if err != nil {
+		return false, err
+	}
+	ids, err := u.GroupIds()
+	return slices.Contains(append(ids, u.Gid), g.Gid), err
 }
