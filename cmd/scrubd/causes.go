@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/scrubd/scrubd/ioctl"
@@ -94,6 +95,7 @@ func (e *vetoError) Unwrap() error { return e.Err }
 type callStuckError struct {
 	Call, Path string
 	Hold       *hold
+	Stopped    bool // somebody wanted it to end
 }
 
 func (e *callStuckError) Error() string {
@@ -105,6 +107,13 @@ func (e *callStuckError) Error() string {
 		s += ": " + e.Hold.why
 	}
 	return s
+}
+
+// wasStopped tells whether a run ended because somebody wanted it to, in order or
+// not.
+func wasStopped(err error) bool {
+	var stuck *callStuckError
+	return isA[*stopError](err) || errors.As(err, &stuck) && stuck.Stopped
 }
 
 // outputError is a report that could not be written.

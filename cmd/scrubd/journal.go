@@ -200,6 +200,9 @@ func (r *journalReporter) incomplete(s *scrub.Summary, status int, err error) {
 	log := r.kind(systemd.KindIncomplete).WithFields(logrus.Fields{
 		systemd.FieldStatus: status, systemd.FieldReason: reason, systemd.FieldToDo: advise(err),
 	})
+	if wasStopped(err) {
+		log = log.WithField("stopped", true)
+	}
 	switch {
 	case isA[*stopError](err) || isA[*unmountedError](err):
 		log.WithField("stopped", true).Infof("%s: %s", r.path, reason) // somebody wanted it

@@ -155,7 +155,7 @@ func (r *recorder) run(s *scrub.Summary, status int, err error) record.Run {
 		Repairs: r.repairs.done + r.repairs.failed, RepairsFailed: r.repairs.failed,
 	}
 	if err != nil {
-		run.Reason, run.Stopped = err.Error(), isA[*stopError](err)
+		run.Reason, run.Stopped = err.Error(), wasStopped(err)
 	}
 	if s == nil {
 		return run

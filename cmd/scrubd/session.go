@@ -126,6 +126,10 @@ func afterGrace(grace time.Duration) (late <-chan struct{}, stop func()) {
 func (s *session) end(ctx context.Context, summary *scrub.Summary, err error) (int, error) {
 	// Once the context ended, its cause says more than what the run made of it.
 	cause := context.Cause(ctx)
+	var stuck *callStuckError
+	if errors.As(err, &stuck) {
+		stuck.Stopped = isA[*stopError](cause)
+	}
 	switch {
 	case cause == nil:
 	case err == nil && summary != nil && summary.Complete: // it was through already

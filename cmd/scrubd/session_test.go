@@ -178,6 +178,7 @@ func TestSessionGivesUpAKernelCall(t *testing.T) {
 			}))
 			var stuck *callStuckError
 			require.ErrorAs(t, err, &stuck)
+			assert.True(t, wasStopped(err), "not of itself: it counts as stopped")
 			assert.Equal(t, "scrub rmapbt AG 3", stuck.Call)
 			assert.Equal(t, exitCorruption|exitOperational, status)
 			assert.Contains(t, out.String(), "HELD corruption")

@@ -107,7 +107,6 @@ func TestUnitsInLab(t *testing.T) {
 		assert.Equal(t, host(t, "systemd-escape", "--path", "--template=scrubd@.service", bad.Dir()), unit)
 
 		t.Run("analyze", func(t *testing.T) { analyze(t, unit, "1.6") })
-		t.Run("analyze reported", func(t *testing.T) { analyze(t, "1.6") })
 		t.Run("analyze daemon", func(t *testing.T) { analyze(t, "scrubd.service", "2.6") })
 		t.Run("repair", func(t *testing.T) { repairInUnit(t, unit, bad) })
 		t.Run("held", func(t *testing.T) { heldInUnit(t, tie) })

@@ -75,6 +75,7 @@ type target struct {
 	asked   time.Time // when somebody asked for a run, zero when nobody did
 	started time.Time // when the daemon started the run that is there
 	byHand  bool      // that run was asked for
+	cut     bool      // that run was told to end with its window
 	running bool
 	unit    bool        // the run that is there is a unit
 	hands   []*attendee // those that are none
@@ -358,7 +359,7 @@ func (d *Daemon) lookAtRuns(running map[string]string, now time.Time) {
 // somebody asked for, and those of others, go on.
 func (d *Daemon) closeWindows(ctx context.Context, now time.Time) {
 	for _, t := range d.sorted() {
-		if !t.running || t.started.IsZero() || t.byHand {
+		if !t.running || t.started.IsZero() || t.byHand || t.cut {
 			continue
 		}
 		if _, open := schedule.Open(d.effective(t).Policy.Windows, now); open {
@@ -366,21 +367,24 @@ func (d *Daemon) closeWindows(ctx context.Context, now time.Time) {
 		}
 		d.log(t).WithField(systemd.FieldKind, systemd.KindPaused).
 			Infof("%s: its window is over; it goes on in the next", t.Point)
-		d.stop(ctx, t, "its window is over")
+		t.cut = d.stop(ctx, t, "its window is over") // it takes its time to end
 	}
 }
 
-// stop has the run of a filesystem end, whoever started it.
-func (d *Daemon) stop(ctx context.Context, t *target, why string) {
+// stop has the run of a filesystem end, whoever started it, and tells whether it
+// will.
+func (d *Daemon) stop(ctx context.Context, t *target, why string) bool {
 	for _, a := range t.hands {
 		a.end(why)
 	}
 	if !t.unit {
-		return
+		return true
 	}
-	if err := d.o.Runner.Stop(ctx, t.Point); err != nil {
+	err := d.o.Runner.Stop(ctx, t.Point)
+	if err != nil {
 		d.log(t).WithError(err).Errorf("%s: the run could not be stopped", t.Point)
 	}
+	return err == nil
 }
 
 func (d *Daemon) effective(t *target) config.Effective { return d.config.For(t.uuid, t.Point) }
@@ -455,7 +459,7 @@ func (d *Daemon) startDue(ctx context.Context, now time.Time) {
 
 // begin notes that the daemon has started a run.
 func (t *target) begin(now time.Time, byHand bool) {
-	t.running, t.unit, t.started, t.byHand, t.status = true, true, now, byHand, ""
+	t.running, t.unit, t.started, t.byHand, t.cut, t.status = true, true, now, byHand, false, ""
 	t.atStart = t.stamp
 }
 

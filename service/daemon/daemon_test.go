@@ -39,6 +39,7 @@ type world struct {
 	started []string // in order, ever
 	stopped []string
 	fail    error
+	lingers bool // runs do not end when they are told to
 	log     bytes.Buffer
 	now     time.Time
 	runs    int
@@ -86,6 +87,9 @@ func (w *world) Start(_ context.Context, point string) error {
 
 func (w *world) Stop(_ context.Context, point string) error {
 	w.stopped = append(w.stopped, point)
+	if w.lingers {
+		return nil
+	}
 	w.end(point, record.Run{Stopped: true, ExitStatus: 4})
 	return nil
 }
@@ -642,5 +646,28 @@ func TestRecordBeforeTheEnd(t *testing.T) {
 		delete(w.running, "/m")
 		w.step(time.Second)
 		assert.Zero(t, w.d.targets["uuid-m"].fails)
+	}
+}
+
+// A run that takes its time to end with its window is told once, and the next one
+// anew.
+func TestWindowEndsARunOnce(t *testing.T) {
+	c := config.Default()
+	c.Policy.Windows = []schedule.Window{mustWindow(t, "01:00-05:00")}
+	w := newWorld(t, t.TempDir(), c)
+	w.mount("/m", "sda")
+	w.step(0)
+	for n := 1; n <= 2; n++ {
+		w.now, w.lingers = time.Date(2026, 11, 20+n, 1, 30, 0, 0, time.Local), true
+		w.step(0)
+		require.Contains(t, w.running, "/m")
+		for range 3 {
+			w.step(2 * time.Hour)
+		}
+		assert.Len(t, w.stopped, n)
+		assert.Equal(t, n, strings.Count(w.log.String(), "its window is over"))
+		w.end("/m", record.Run{Stopped: true, ExitStatus: 4})
+		w.step(time.Minute)
+		assert.Equal(t, StateIdle, w.state("/m").State)
 	}
 }
