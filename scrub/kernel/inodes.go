@@ -17,6 +17,8 @@ const UnlistedCap = 4096
 type InodeTally struct {
 	Inodes uint64 // checked, whatever came out
 	Calls  uint64 // scrub calls, a vector for one
+	// LeftOut are inodes that an earlier scan had checked; see [Resume].
+	LeftOut uint64
 	// Vanished inodes were freed between being listed and being checked.
 	Vanished uint64
 	// Silent inodes are allocated, and neither BULKSTAT nor scrub knows them:
@@ -51,7 +53,14 @@ const chunksPerTurn = 8
 // An inode that is allocated and that BULKSTAT does not give is asked for by
 // itself: whether its core is corrupt is what the kernel's scrub of it tells.
 func (s *Scrubber) Inodes(ctx context.Context, workers int, sink func(Result), progress func(inodes uint64)) (InodeTally, error) {
-	scan := &inodeScan{s: s, sink: sink, progress: progress}
+	return s.InodesLeft(ctx, workers, Resume{}, sink, progress)
+}
+
+// InodesLeft is [Scrubber.Inodes] without what an earlier scan has checked.
+// progress is told of those that are left out, too.
+func (s *Scrubber) InodesLeft(ctx context.Context, workers int, resume Resume, sink func(Result), progress func(inodes uint64)) (InodeTally, error) {
+	scan := &inodeScan{s: s, earlier: resume.Earlier, sink: sink, progress: progress}
+	scan.reached.tell = resume.Reached
 	if err := s.freezeHeld(Object{Type: ioctl.ScrubTypeINODE}); err != nil {
 		return scan.tally, err
 	}
@@ -71,8 +80,10 @@ func (s *Scrubber) Inodes(ctx context.Context, workers int, sink func(Result), p
 
 // inodeScan is one call of Inodes.
 type inodeScan struct {
-	s     *Scrubber
-	turns turns
+	s       *Scrubber
+	turns   turns
+	reached reached
+	earlier func(*ioctl.BulkstatRecord) bool // nil for none
 
 	mu       sync.Mutex // over all below, and around sink and progress
 	tally    InodeTally
@@ -123,15 +134,22 @@ func (iw *inodeWorker) turn(ctx context.Context, at cursor) error {
 		iw.turns.finish()
 		return fmt.Errorf("list inodes: %w", err)
 	case err != nil:
-		iw.unlisted(iw.restOfAG(at), err)
+		iw.unlisted(at.agno, iw.restOfAG(at), err)
 		iw.turns.finish()
 		return nil
 	case n == 0:
+		iw.reached.listed(at.agno)
 		iw.turns.finish()
 		return nil
 	}
+	iw.reached.began(at.agno, at.ino, req.Ino)
 	iw.turns.put(cursor{agno: at.agno, ino: req.Ino})
-	return iw.checkChunks(ctx, at.agno)
+	inodes, err := iw.checkChunks(ctx, at.agno)
+	if err != nil {
+		return err
+	}
+	iw.reached.ended(at.agno, at.ino, inodes)
+	return nil
 }
 
 // restOfAG is what an AG may hold from the cursor on.
@@ -142,8 +160,9 @@ func (iw *inodeWorker) restOfAG(at cursor) Unlisted {
 }
 
 // checkChunks checks every inode of the listed chunks: first those that
-// BULKSTAT gives, then those that it should have given.
-func (iw *inodeWorker) checkChunks(ctx context.Context, agno ioctl.AGNumber) error {
+// BULKSTAT gives, then those that it should have given. It returns how many they
+// were.
+func (iw *inodeWorker) checkChunks(ctx context.Context, agno ioctl.AGNumber) (inodes uint64, err error) {
 	chunks := iw.inums.Records()
 	end := chunks[len(chunks)-1].StartIno + ioctl.InodesPerChunk
 	var seen [chunksPerTurn]uint64
@@ -151,13 +170,13 @@ func (iw *inodeWorker) checkChunks(ctx context.Context, agno ioctl.AGNumber) err
 	turn := iw.s.turn(iw.w)
 	for req.Ino < end {
 		if err := turn.Begin(ctx); err != nil {
-			return err
+			return 0, err
 		}
 		req.Limit = turn.Batch(chunksPerTurn * ioctl.InodesPerChunk)
 		n, err := iw.s.fs.Bulkstat(&req, iw.stats)
 		_ = turn.End(ctx, 0) // the checks that follow look at ctx
 		if err != nil && endsRun(err) {
-			return fmt.Errorf("list inodes: %w", err)
+			return 0, fmt.Errorf("list inodes: %w", err)
 		}
 		if err != nil || n == 0 {
 			break // whom the error is about is found out one by one
@@ -175,7 +194,7 @@ func (iw *inodeWorker) checkChunks(ctx context.Context, agno ioctl.AGNumber) err
 				seen[c] |= 1 << bit
 			}
 			if err := iw.check(ctx, rec); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
@@ -184,16 +203,21 @@ func (iw *inodeWorker) checkChunks(ctx context.Context, agno ioctl.AGNumber) err
 		missing.AllocMask &^= seen[c]
 		for ino := range missing.AllocatedInodes {
 			if err := iw.lookAgain(ctx, ino, agno); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
+	inodes = iw.n.Inodes + iw.n.LeftOut
 	iw.report()
-	return nil
+	return inodes, nil
 }
 
 // check checks one inode that BULKSTAT knows.
 func (iw *inodeWorker) check(ctx context.Context, rec *ioctl.BulkstatRecord) error {
+	if iw.earlier != nil && iw.earlier(rec) {
+		iw.n.LeftOut++
+		return nil
+	}
 	if err := iw.run(ctx, Object{Ino: rec.Ino, Gen: rec.Gen}, iw.s.planOf(rec)); err != nil {
 		return err
 	}
@@ -231,7 +255,7 @@ func (iw *inodeWorker) lookAgain(ctx context.Context, ino ioctl.Ino, agno ioctl.
 		return nil
 	}
 	if statErr != nil {
-		iw.unlisted(Unlisted{First: ino, Last: ino}, statErr)
+		iw.unlisted(agno, Unlisted{First: ino, Last: ino}, statErr)
 	}
 	iw.n.Inodes++
 	return nil
@@ -259,8 +283,9 @@ func (iw *inodeWorker) run(ctx context.Context, o Object, p plan) error {
 	return err
 }
 
-func (iw *inodeWorker) unlisted(u Unlisted, err error) {
+func (iw *inodeWorker) unlisted(agno ioctl.AGNumber, u Unlisted, err error) {
 	u.Err = err
+	iw.reached.broke(agno)
 	iw.mu.Lock()
 	defer iw.mu.Unlock()
 	iw.tally.UnlistedTotal++
@@ -275,12 +300,13 @@ func (iw *inodeWorker) report() {
 	defer iw.mu.Unlock()
 	t := &iw.tally
 	t.Inodes += iw.n.Inodes
+	t.LeftOut += iw.n.LeftOut
 	t.Vanished += iw.n.Vanished
 	t.Silent += iw.n.Silent
 	t.Errors += iw.n.Errors
 	t.Calls += iw.w.calls
 	iw.n, iw.w.calls = InodeTally{}, 0
 	if iw.progress != nil {
-		iw.progress(t.Inodes)
+		iw.progress(t.Inodes + t.LeftOut)
 	}
 }

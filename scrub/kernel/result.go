@@ -45,6 +45,12 @@ func (r Result) Clean() bool {
 	return r.Ran && r.Err == nil && !r.Flags.Any(flagsBad|flagsOpen)
 }
 
+// Well says that there is nothing to say of it: it is clean, without anything
+// that could be better, or there is no such object.
+func (r Result) Well() bool {
+	return r.Absent || r.Clean() && !r.Flags.Any(flagsNotable)
+}
+
 // Bad says that the object is corrupt, or disagrees with another structure:
 // which of the two is wrong is not said.
 func (r Result) Bad() bool {
