@@ -28,6 +28,9 @@ type StartEvent struct {
 	// Only names the places that are looked at, and nothing else is; empty for a
 	// run over the whole filesystem.
 	Only []string
+	// Resumed is what is left out because an earlier run has checked it, nil for
+	// nothing.
+	Resumed *Resumed
 }
 
 // Phase names a stretch of a run.
@@ -150,6 +153,13 @@ type Summary struct {
 	Interrupted []Interruption
 	// Only names the places that were looked at, as in [StartEvent].
 	Only []string
+
+	// Resumed is what was left out because an earlier run had checked it, nil for
+	// nothing. Checkpoint says that the next run can go on where this one stopped.
+	Resumed    *Resumed
+	Checkpoint bool
+	// Well are the AGs that a run which got through has found well, in their order.
+	Well []WellAGs
 
 	// OptimizationsPossible and Warnings count what is legal and could be
 	// better, or is odd; Optimized what was tidied up.

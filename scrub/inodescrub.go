@@ -15,9 +15,10 @@ func (p *pass) scrubInodes(ctx context.Context) error {
 	began := time.Now()
 	p.open.before = p.addMarks()
 	var mu sync.Mutex
-	tally, err := p.r.kern.Inodes(ctx, p.r.workers, func(res kernel.Result) {
+	tally, err := p.r.kern.InodesLeft(ctx, p.r.workers, p.resumeInodes(), func(res kernel.Result) {
 		mu.Lock()
 		defer mu.Unlock()
+		p.noteLook(&res)
 		p.noteInode(res)
 	}, func(n uint64) { p.r.progress.step(n, p.walk.Inodes) })
 	if err != nil {
@@ -26,6 +27,9 @@ func (p *pass) scrubInodes(ctx context.Context) error {
 	p.addMarks()
 	p.r.sum.InodeScrubSeconds += time.Since(began).Seconds()
 	p.r.noteTally(&tally)
+	if p.r.partial() {
+		p.r.sum.Resumed.Inodes = tally.LeftOut
+	}
 	return nil
 }
 

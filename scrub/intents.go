@@ -143,6 +143,9 @@ func (r *run) callRepair(ctx context.Context, id string, s step, f *Finding) (ke
 		return kernel.Result{Object: s.obj, Outcome: kernel.Unsupported, Err: err}, err
 	}
 	log, err := r.intentLog()
+	if err == nil {
+		err = r.repairsBegin()
+	}
 	if err != nil {
 		return kernel.Result{Object: s.obj}, err
 	}
@@ -173,7 +176,7 @@ func (r *run) callRepair(ctx context.Context, id string, s step, f *Finding) (ke
 // prepareState makes room for intents on the filesystem itself, where the state
 // directory lies there, while it is known to be well.
 func (r *run) prepareState() {
-	if r.mode != ModeRepair || !r.coverage.Repair || len(r.known) > 0 || r.sum.Unchecked > 0 {
+	if r.mode != ModeRepair || !r.coverage.Repair || len(r.known) > 0 || r.sum.Unchecked > 0 || r.partial() {
 		return
 	}
 	if err := state.PrepareOwn(r.opts.StateDir, r.fs); err != nil {

@@ -65,6 +65,12 @@ type Options struct {
 	// StateDir takes evidence; "" means /var/lib/scrubd, and /run/scrubd when
 	// that lies on the filesystem under repair.
 	StateDir string
+	// Resume leaves out what the kernel had found well when an earlier run was
+	// stopped. If anything is found, everything is checked anew.
+	Resume bool
+	// CheckpointEvery is how often it is written down how far a run is; 0 means
+	// every ten seconds.
+	CheckpointEvery time.Duration
 	// NoLive reads without listening to what writers do meanwhile: on a busy
 	// filesystem more has to be looked at again, with the same result.
 	NoLive bool

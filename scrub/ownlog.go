@@ -18,7 +18,7 @@ import (
 // very filesystem may be written: what its fork maps may be somebody else's.
 func (r *run) judgeOwnLog(ctx context.Context, p *pass) error {
 	r.ownLog, r.logDoubt = nil, ""
-	if r.mode == ModeCheck || !r.coverage.Repair {
+	if r.mode == ModeCheck || !r.coverage.Repair || r.partial() {
 		return nil
 	}
 	own, err := state.FindOwnLog(r.opts.StateDir, r.fs)

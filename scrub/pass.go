@@ -204,10 +204,14 @@ func (p *pass) readSick(g *group) error {
 }
 
 func (p *pass) scrubGroup(ctx context.Context, g *group, t ioctl.ScrubType) error {
+	if p.skips(g, t) {
+		return nil
+	}
 	res, err := p.scrubObject(ctx, kernel.Object{Type: t, AGNo: g.agno})
 	if err != nil {
 		return err
 	}
+	p.noteChecked(g, &res)
 	if res.Absent {
 		g.scrubs[t] = verdict.Scrub{Ran: true} // this filesystem has none: nothing to be wrong
 		return nil

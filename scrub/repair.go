@@ -134,7 +134,7 @@ func (r *run) optimize(ctx context.Context, p *pass) error {
 			if !possible {
 				continue
 			}
-			if r.mode >= ModeOptimize && r.coverage.Repair && r.stateErr == nil && !r.mayChangeNothing() && !r.left() {
+			if r.mode >= ModeOptimize && r.coverage.Repair && !r.partial() && r.stateErr == nil && !r.mayChangeNothing() && !r.left() {
 				done, err := r.optimizeInode(ctx, res)
 				if err != nil {
 					return err
@@ -220,6 +220,10 @@ func (r *run) summarize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.partial() && slices.ContainsFunc(results, kernel.Result.Bad) {
+		r.anew("the kernel finds a sum wrong")
+		return errAnew
+	}
 	for _, res := range results {
 		if res.Absent || res.Unknown {
 			continue
@@ -236,7 +240,7 @@ func (r *run) summarize(ctx context.Context) error {
 			return err
 		}
 	}
-	if !r.left() {
+	if !r.left() && !r.partial() {
 		if _, err := r.kern.ForgetSickness(ctx); err != nil {
 			return err
 		}

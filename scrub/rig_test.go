@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 		os.Exit(makeRTBase(dir))
 	}
 	code := m.Run()
-	for _, dir := range []string{base.dir, small.dir, rtBase.dir} {
+	for _, dir := range []string{base.dir, small.dir, rtBase.dir, many.dir} {
 		if dir != "" {
 			_ = os.RemoveAll(dir)
 		}

@@ -84,6 +84,10 @@ type run struct {
 	repeated int              // passes made again because somebody else repaired something
 
 	scrubErrors, unlisted uint64 // of the last pass
+
+	points    checkpoints
+	resume    resumed
+	judgedAll bool // a pass came to its end, with nothing left out that matters
 }
 
 // Run checks the filesystem once and repairs what its mode allows.
@@ -102,10 +106,13 @@ func Run(ctx context.Context, fs *ioctl.FS, o Options) (*Summary, error) {
 	if o.Only != nil {
 		err = r.lookAt(ctx, o.Only)
 	} else {
-		err = r.all(ctx)
+		err = r.checkpointed(ctx, r.all)
 	}
 	r.sum.Elapsed = time.Since(r.sum.Began)
 	r.sum.Complete = err == nil
+	if r.sum.Complete && o.Only == nil {
+		r.noteWellAGs()
+	}
 	r.sum.KernelCalls, r.sum.KernelTimes = r.kern.Calls(), r.kern.Timings()
 	r.sum.Throttled = o.Throttle.Throttled()
 	if err != nil {
@@ -175,11 +182,12 @@ func newRun(ctx context.Context, fs *ioctl.FS, o Options) (*run, error) {
 	r.progress = newProgress(r)
 	if o.Only == nil { // what is open is for a run to close that judges everything
 		r.readInterrupted()
+		r.loadCheckpoint()
 	}
 	r.emit(&StartEvent{
 		Time: r.sum.Began, RunID: r.id, Path: fs.Path(), Device: deviceName(fs.Device()),
 		UUID: uuidString(fs.Geometry().UUID), Mode: r.mode, Autofsck: property.String(), Coverage: r.coverage,
-		Interrupted: slices.Clone(r.sum.Interrupted), Only: r.sum.Only,
+		Interrupted: slices.Clone(r.sum.Interrupted), Only: r.sum.Only, Resumed: clonePtr(r.sum.Resumed),
 	})
 	return r, nil
 }
@@ -231,6 +239,31 @@ func (r *run) drain() func(context.Context, ioctl.AGNumber) error {
 // all makes passes until one finds nothing that may be repaired. Each pass is
 // the proof of the repairs before it.
 func (r *run) all(ctx context.Context) error {
+	for {
+		before := r.sum.judged()
+		if err := r.passes(ctx); err != nil {
+			return err
+		}
+		err := r.summarize(ctx)
+		if errors.Is(err, errAnew) {
+			r.sum.forget(before)
+			continue // once: from now on nothing is left out
+		}
+		if err != nil {
+			return err
+		}
+		break
+	}
+	r.explainInterrupted()
+	r.prepareState()
+	if err := r.name(ctx); err != nil {
+		return err
+	}
+	return r.stateErr
+}
+
+// passes makes passes up to one after which nothing is to be repaired.
+func (r *run) passes(ctx context.Context) error {
 	var before *forks
 	defer func() { before.close() }()
 	for n := 1; ; n++ {
@@ -243,6 +276,9 @@ func (r *run) all(ctx context.Context) error {
 		}
 		p.noteMarks()
 		again, err := r.disturbed(ctx, p)
+		if err == nil && !again {
+			again = r.tooMuchLeftOut(p)
+		}
 		if err != nil || again {
 			p.close()
 			if err != nil {
@@ -257,18 +293,9 @@ func (r *run) all(ctx context.Context) error {
 			return err
 		}
 		if done || n == maxPasses {
-			break
+			return nil
 		}
 	}
-	if err := r.summarize(ctx); err != nil {
-		return err
-	}
-	r.explainInterrupted()
-	r.prepareState()
-	if err := r.name(ctx); err != nil {
-		return err
-	}
-	return r.stateErr
 }
 
 // step records what a pass found, holds the forks against what they were
@@ -280,6 +307,7 @@ func (r *run) step(ctx context.Context, p *pass, before **forks) (done bool, err
 	(*before).close()
 	*before = nil
 	r.record(p)
+	r.foundAll()
 	if err := r.judgeOwnLog(ctx, p); err != nil {
 		return false, err
 	}
@@ -394,13 +422,14 @@ func (r *run) giveUp(due []*finding, err error) {
 // publish hands out the present state of a finding.
 func (r *run) publish(f *Finding) {
 	c := *f
+	r.noteFound(&c)
 	r.progress.found(len(r.known))
 	r.emit(&FindingEvent{Finding: &c})
 }
 
 // due returns the findings whose repairs are next: all of the lowest order.
 func (r *run) due(p *pass) []*finding {
-	if r.mode != ModeRepair || r.vetoed != nil || r.stateErr != nil || !r.coverage.Repair {
+	if r.mode != ModeRepair || r.partial() || r.vetoed != nil || r.stateErr != nil || !r.coverage.Repair {
 		return nil
 	}
 	var due []*finding

@@ -132,6 +132,7 @@ func (r *run) disturbed(ctx context.Context, p *pass) (bool, error) {
 		return false, nil
 	}
 	r.log.WithField("by", who).Info("somebody else repairs this filesystem: the pass is made again")
+	r.anew("somebody else repaired something meanwhile")
 	if r.repeated++; r.repeated > maxDisturbed {
 		return false, &ForeignError{Path: r.fs.Path(), Who: who[:min(len(who), 3)], Waited: time.Since(r.sum.Began)}
 	}

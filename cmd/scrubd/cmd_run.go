@@ -41,6 +41,7 @@ type runOptions struct {
 	socket, config          string
 	background, foreground  bool
 	record                  bool // keep a record of each run
+	resume, noResume        bool
 
 	unit   *unitRun // with service
 	mounts mountTable
@@ -82,6 +83,9 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 			defaultFreeze, freeze.MaxLimit))
 	flags.Lookup("freeze").NoOptDefVal = defaultFreeze.String()
 	o.addPolicyFlags(flags)
+	flags.BoolVar(&o.resume, "resume", false,
+		"leave out what the kernel had found well when an earlier run was stopped (with --service the default)")
+	flags.BoolVar(&o.noResume, "no-resume", false, "check everything anew (without --service the default)")
 	flags.BoolVar(&o.json, "json", false, "report one JSON object a line (see docs/json.md)")
 	flags.BoolVar(&o.noProgress, "no-progress", false, "show no progress (SIGUSR1 still does)")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "say more on standard error")
@@ -124,6 +128,9 @@ that never rests (--workers 1 --foreground). Once something is wrong it rests no
 more, and never between confirming a fault and the proof of its repair.
 
 SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is.
+How far the kernel's checks had come is kept in the state directory, and a run with
+--resume goes on from there; forks and rmapbts it reads and compares anew. If it
+finds anything, it checks everything anew before it decides or repairs.
 
 ` + exitStatusHelp,
 		Example: `  scrubd run --now -n /data          check /data, change nothing
@@ -146,6 +153,7 @@ SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is
 	cmd.ValidArgsFunction = completeMounts(0)
 	cmd.MarkFlagsMutuallyExclusive("check", "optimize", "repair")
 	cmd.MarkFlagsMutuallyExclusive("background", "foreground")
+	cmd.MarkFlagsMutuallyExclusive("resume", "no-resume")
 	cmd.MarkFlagsMutuallyExclusive("check", "accept-loss")
 	cmd.MarkFlagsMutuallyExclusive("optimize", "accept-loss")
 	markPlacesCheckOnly(cmd)
@@ -374,6 +382,7 @@ func (o *runOptions) scrubOptions(t *target, term *terminal) scrub.Options {
 		Only:           o.places.only,
 		Others:         others(t),
 		Patience:       o.patience,
+		Resume:         o.resume || o.unit != nil && !o.noResume,
 		Log:            newLogger(term, o.verbose),
 	}
 	if t.ReadOnly {

@@ -69,6 +69,10 @@ func (r *journalReporter) start(e *scrub.StartEvent) {
 	r.kind(systemd.KindRunStarted).WithFields(logrus.Fields{
 		"checked": strings.Join(e.Coverage.Checked, ", "), "not_checked": missing, "version": version(),
 	}).Infof("%s: check begins, mode %s%s", r.path, e.Mode, autofsckNote(e.Autofsck))
+	if s := e.Resumed; s != nil {
+		r.kind(systemd.KindResumed).WithFields(logrus.Fields{"resumed_run_id": s.RunID, "resumed_inodes": s.Inodes}).
+			Infof("%s: goes on where run %s was stopped: %s are left out", r.path, s.RunID, plural(s.Inodes, "inode"))
+	}
 	if missing != "" {
 		r.kind(systemd.KindUnsupported).WithField(systemd.FieldReason, missing).
 			Infof("%s: not checked: %s", r.path, missing)
@@ -169,6 +173,9 @@ func (r *journalReporter) end(s *scrub.Summary, status int, err error) {
 	if s.Background {
 		counts["throttled_seconds"] = s.Throttled.Seconds()
 	}
+	if s.Resumed != nil && s.Resumed.Anew == "" {
+		counts["resumed_inodes"] = s.Resumed.Inodes
+	}
 	text := verdict(s, s.Findings)
 	r.kind(systemd.KindRunFinished).WithFields(counts).Infof("%s: %s", r.path, text)
 }
@@ -198,6 +205,7 @@ func (r *journalReporter) incomplete(s *scrub.Summary, status int, err error) {
 		reason = err.Error()
 	}
 	log := r.kind(systemd.KindIncomplete).WithFields(logrus.Fields{
+		"checkpoint":        s != nil && s.Checkpoint,
 		systemd.FieldStatus: status, systemd.FieldReason: reason, systemd.FieldToDo: advise(err),
 	})
 	if wasStopped(err) {

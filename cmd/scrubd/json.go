@@ -32,6 +32,15 @@ type jsonStart struct {
 	Coverage jsonCoverage `json:"coverage"`
 
 	Interrupted []jsonInterruption `json:"interrupted,omitempty"`
+	Resumed     *jsonResumed       `json:"resumed,omitempty"`
+}
+
+type jsonResumed struct {
+	RunID  string `json:"run_id,omitempty"`
+	Since  string `json:"since,omitempty"`
+	AGs    int    `json:"ags"`
+	Inodes uint64 `json:"inodes"`
+	Anew   string `json:"anew,omitempty"`
 }
 
 type jsonInterruption struct {
@@ -199,6 +208,8 @@ type jsonSummary struct {
 	ConfirmSeconds       float64        `json:"confirm_seconds,omitempty"`
 
 	Interrupted []jsonInterruption `json:"interrupted,omitempty"`
+	Resumed     *jsonResumed       `json:"resumed,omitempty"`
+	Checkpoint  bool               `json:"checkpoint,omitempty"`
 }
 
 // jsonInterval is the least time between two progress messages of a phase.
@@ -261,6 +272,7 @@ func (r *jsonReporter) start(e *scrub.StartEvent) {
 	m := jsonStart{
 		jsonMessage: r.message("start"), Mode: e.Mode.String(), Autofsck: e.Autofsck,
 		Coverage: coverageJSON(e.Coverage), Interrupted: r.interruptions(e.Interrupted),
+		Resumed: r.resumed(e.Resumed),
 	}
 	if !r.consistent {
 		m.RunID, m.Version, m.Device, m.UUID = e.RunID, version(), e.Device, e.UUID
@@ -349,6 +361,17 @@ func (r *jsonReporter) interruptions(list []scrub.Interruption) []jsonInterrupti
 	return out
 }
 
+func (r *jsonReporter) resumed(s *scrub.Resumed) *jsonResumed {
+	if s == nil {
+		return nil
+	}
+	j := &jsonResumed{AGs: s.AGs, Inodes: s.Inodes, Anew: s.Anew}
+	if !r.consistent {
+		j.RunID, j.Since = s.RunID, s.Since.UTC().Format(time.RFC3339Nano)
+	}
+	return j
+}
+
 func (r *jsonReporter) repair(e *scrub.RepairEvent) {
 	m := jsonRepair{
 		jsonMessage: r.message("repair"), State: "ended", FindingID: e.FindingID, What: e.What,
@@ -407,6 +430,7 @@ func (r *jsonReporter) end(s *scrub.Summary, status int, err error) {
 	m.Warnings, m.Optimizations, m.Optimized = s.Warnings, s.OptimizationsPossible, s.Optimized
 	m.Notes, m.UncheckedObjects, m.Repairs = s.Notes, s.Unchecked, s.Repairs
 	m.Interrupted = r.interruptions(s.Interrupted)
+	m.Resumed, m.Checkpoint = r.resumed(s.Resumed), s.Checkpoint
 	m.Inodes, m.Extents, m.AGs = s.Inodes, s.Extents, s.AGs
 	if !r.consistent {
 		m.RunID, m.Began = s.RunID, s.Began.UTC().Format(time.RFC3339Nano)

@@ -65,6 +65,22 @@ func TestJSONReport(t *testing.T) {
 	assert.Equal(t, strings.Join(want, "\n")+"\n", out.String())
 }
 
+// What a run leaves out is in its start and in its summary.
+func TestJSONReportOfAResumedRun(t *testing.T) {
+	var out bytes.Buffer
+	r := newJSONReporter(&out, "/data", true, false)
+	start, s := *testStart, testSummary()
+	start.Resumed = &scrub.Resumed{RunID: "run-0", Since: time.Date(2026, 11, 1, 2, 3, 4, 0, time.UTC), AGs: 4, Inodes: 9000}
+	s.Resumed, s.Checkpoint = start.Resumed, true
+	r.event(&start)
+	r.end(s, 0, nil)
+	require.NoError(t, r.failed())
+	for _, line := range jsonLines(t, out.Bytes()) {
+		assert.Equal(t, map[string]any{"run_id": "run-0", "since": "2026-11-01T02:03:04Z", "ags": 4.0, "inodes": 9000.0}, line["resumed"])
+		assert.Equal(t, line["message_type"] == "summary", line["checkpoint"] == true)
+	}
+}
+
 func TestJSONSummaryOfAnErrorHasErrorAndAdvice(t *testing.T) {
 	var out bytes.Buffer
 	r := newJSONReporter(&out, "/boot", true, false)

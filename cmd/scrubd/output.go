@@ -107,6 +107,18 @@ func (r *textReporter) start(e *scrub.StartEvent) {
 		}
 		r.line("interrupted: %s; judged anew", r.interruption(&e.Interrupted[i]))
 	}
+	if e.Resumed != nil {
+		r.line("resumed: scrubs of up to %s are left out; forks and rmapbt are compared anew", leftOut(e.Resumed, r.consistent))
+	}
+}
+
+// leftOut says what a run leaves out because an earlier one had it scrubbed.
+func leftOut(s *scrub.Resumed, consistent bool) string {
+	text := plural(s.Inodes, "inode") + " and of metadata of " + plural(uint64(s.AGs), "AG")
+	if !consistent {
+		text += " since " + s.Since.Local().Format(time.DateTime)
+	}
+	return text
 }
 
 // interruption says what an earlier run left behind.
@@ -359,6 +371,12 @@ func (r *textReporter) notes(s *scrub.Summary) {
 			}
 		}
 	}
+	if s.Resumed != nil && s.Resumed.Anew != "" {
+		r.line("note: everything was checked anew after all: %s", s.Resumed.Anew)
+	}
+	if s.Checkpoint {
+		r.line("note: a run with --resume can go on from here")
+	}
 	if s.Unchecked > 0 && len(s.Notes) == 0 {
 		r.line("note: %s could not be checked", plural(s.Unchecked, "object"))
 	}
@@ -412,6 +430,9 @@ func verdict(s *scrub.Summary, found []*scrub.Finding) string {
 	add(int(s.Warnings), plural(s.Warnings, "warning"))
 	add(int(s.Optimized), plural(s.Optimized, "optimization")+" made")
 	add(int(s.OptimizationsPossible), plural(s.OptimizationsPossible, "optimization")+" possible (--optimize)")
+	if e := s.Resumed; e != nil && e.Anew == "" && s.Complete {
+		add(1, "scrubs of "+leftOut(e, consistentOutput())+" are an earlier run's")
+	}
 	return b.String()
 }
 

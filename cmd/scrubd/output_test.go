@@ -139,6 +139,29 @@ func TestTextReportOfWhatIsLegal(t *testing.T) {
 	assert.Contains(t, out, "/data: clean: all that this kernel and filesystem allow to check is well; 4 optimizations made\n")
 }
 
+// A run that left something out says so, at its start and in the line that says clean.
+func TestTextReportOfAResumedRun(t *testing.T) {
+	s := testSummary()
+	s.Resumed = &scrub.Resumed{RunID: "run-0", Since: time.Date(2026, 11, 1, 2, 3, 4, 0, time.Local), AGs: 4, Inodes: 9000}
+	var out bytes.Buffer
+	r := newTextReporter(&out, testTarget, false)
+	start := *testStart
+	start.Resumed = s.Resumed
+	r.event(&start)
+	r.end(s, 0, nil)
+	assert.Contains(t, out.String(), "\nresumed: scrubs of up to 9,000 inodes and of metadata of 4 AGs since 2026-11-01 02:03:04 are left out; forks and rmapbt are compared anew\n")
+	assert.Contains(t, out.String(), "/data: clean: all that this kernel and filesystem allow to check is well; scrubs of 9,000 inodes and of metadata of 4 AGs since 2026-11-01 02:03:04 are an earlier run's\n")
+
+	s.Resumed = &scrub.Resumed{RunID: "run-0", Anew: "something was found: it"}
+	text := textOf(t, true, s, 0, nil)
+	assert.Contains(t, text, "note: everything was checked anew after all: something was found: it\n")
+	assert.NotContains(t, text, "an earlier run's")
+
+	s = testSummary()
+	s.Complete, s.Incomplete, s.Checkpoint = false, "stopped in phase inodes", true
+	assert.Contains(t, textOf(t, true, s, 4, errors.New("stopped")), "note: a run with --resume can go on from here\n")
+}
+
 func TestTextReportNeverCallsTheUncheckedClean(t *testing.T) {
 	s := testSummary()
 	s.Unchecked = 3

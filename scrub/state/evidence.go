@@ -97,20 +97,25 @@ func (e *Evidence) replace(name string, contents []byte) error {
 	if e.closed {
 		return fs.ErrClosed
 	}
+	return replaceIn(e.root, name, contents)
+}
+
+// replaceIn puts contents under a name in root, as a whole, and has it on disk.
+func replaceIn(root *os.Root, name string, contents []byte) error {
 	unfinished := ".new-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(temporary.Add(1), 10)
-	file, err := e.root.OpenFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	file, err := root.OpenFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(contents)
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err == nil {
-		err = e.root.Rename(unfinished, name)
+		err = root.Rename(unfinished, name)
 	}
 	if err != nil {
-		return errors.Join(err, e.root.Remove(unfinished))
+		return errors.Join(err, root.Remove(unfinished))
 	}
-	return syncIn(e.root, ".")
+	return syncIn(root, ".")
 }
 
 // Close has everything on disk, the names of the directories included. Closing
