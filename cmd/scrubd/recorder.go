@@ -160,6 +160,15 @@ func (r *recorder) run(s *scrub.Summary, status int, err error) record.Run {
 	if s == nil {
 		return run
 	}
+	if run.Complete {
+		run.AGs = uint32(s.AGs)
+		for _, w := range s.Well {
+			run.Well = append(run.Well, record.WellAGs{First: uint32(w.First), Last: uint32(w.Last), Since: w.Since})
+		}
+	}
+	if s.Resumed != nil && s.Resumed.Anew == "" {
+		run.CheckedSince = s.Resumed.Since
+	}
 	run.Inodes, run.CheckedBytes, run.ThrottledSeconds = s.Inodes, s.ComparedBytes, s.Throttled.Seconds()
 	run.Findings, run.Verdicts = map[string]int{}, map[string]map[string]int{}
 	for _, f := range s.Findings {

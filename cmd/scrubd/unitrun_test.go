@@ -115,6 +115,45 @@ func TestRunInAUnit(t *testing.T) {
 	assert.Equal(t, "summary", messages[len(messages)-1]["message_type"])
 }
 
+// A unit goes on where the one before it was stopped, a person only when asked to. Its
+// record is as old as what it left out.
+func TestResumeInAUnit(t *testing.T) {
+	for _, c := range []struct {
+		service, resume, noResume, want bool
+	}{{true, false, false, true}, {true, false, true, false}, {false, false, false, false}, {false, true, false, true}} {
+		stateDir, _ := unitEnv(t)
+		var got scrub.Options
+		began, since := time.Now().UTC(), time.Now().UTC().Add(-time.Hour)
+		status, _, log := runOn(t, newKernel(t), func(_ context.Context, _ *ioctl.FS, o scrub.Options) (*scrub.Summary, error) {
+			got = o
+			start, s := unitStart(), testSummary()
+			if o.Resume {
+				start.Resumed = &scrub.Resumed{RunID: "00fe", Since: since, AGs: 4, Inodes: 100}
+				s.Resumed = start.Resumed
+				s.Well = []scrub.WellAGs{{First: 0, Last: 2, Since: since}, {First: 3, Last: 3, Since: began}}
+			}
+			o.Events(start)
+			return s, nil
+		}, func(o *runOptions) { o.service, o.resume, o.noResume = c.service, c.resume, c.noResume }, "/data")
+		require.Zero(t, status, log)
+		assert.Equal(t, c.want, got.Resume, "%+v", c)
+		if !c.service || !c.want {
+			continue
+		}
+		assert.Contains(t, log, "<5>/data: goes on where run 00fe was stopped: 100 inodes are left out MESSAGE_ID="+systemd.KindResumed.ID)
+		assert.Contains(t, log, "are an earlier run's MESSAGE_ID="+systemd.KindRunFinished.ID)
+		store := record.New(stateDir)
+		runs, err := store.History(testUUID)
+		require.NoError(t, err)
+		require.Len(t, runs, 1)
+		assert.Equal(t, since, runs[0].ProvenSince())
+		totals, err := store.Totals(testUUID)
+		require.NoError(t, err)
+		assert.Equal(t, []record.WellAGs{{First: 0, Last: 2, Since: since}, {First: 3, Last: 3, Since: began}}, totals.Well)
+		assert.Equal(t, uint32(4), totals.AGs)
+	}
+}
+
 // A run that looks at a few places says so, and is no complete one.
 func TestPlacesInAUnit(t *testing.T) {
 	stateDir, _ := unitEnv(t)

@@ -28,7 +28,7 @@ func (d *Daemon) Metrics(now time.Time) metrics.Snapshot {
 			f.Next = *st.Next
 		}
 		if t.complete != nil {
-			f.Since = t.complete.Began
+			f.Since = t.complete.ProvenSince()
 		}
 		s.Filesystems = append(s.Filesystems, f)
 	}

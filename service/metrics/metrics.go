@@ -45,7 +45,10 @@ var (
 	next     = gauge("scrubd_next_run_timestamp_seconds", "When the daemon plans the next run.")
 	overdue  = gauge("scrubd_overdue", "1 if the last complete run is longer ago than is allowed.")
 	allowed  = gauge("scrubd_overdue_after_seconds", "Age of the last complete run from which on it is overdue; 0 if never.")
-	coverage = gauge("scrubd_coverage_age_seconds", "Time since the beginning of the last complete run, or since the filesystem was first seen.")
+	coverage = gauge("scrubd_coverage_age_seconds", "Time since the oldest check of the last complete run, or since the filesystem was first seen.")
+
+	oldest   = gauge("scrubd_coverage_oldest_age_seconds", "Time since the allocation group was last found well that this is longest ago of.")
+	unproven = gauge("scrubd_coverage_unproven_ags", "Allocation groups that no recorded run has found well.")
 
 	lastRun      = gauge("scrubd_last_run_timestamp_seconds", "When the last run ended.")
 	lastComplete = gauge("scrubd_last_complete_run_timestamp_seconds", "When the last run ended that got through.")
@@ -124,6 +127,12 @@ func (f *Filesystem) present(s *Snapshot, send sender) {
 	send(allowed, f.OverdueAfter.Seconds())
 	if !f.Since.IsZero() {
 		send(coverage, max(0, s.Now.Sub(f.Since).Seconds()))
+	}
+	if t := &f.Totals; t.AGs > 0 {
+		if since := t.OldestWell(); !since.IsZero() {
+			send(oldest, max(0, s.Now.Sub(since).Seconds()))
+		}
+		send(unproven, float64(t.UnprovenAGs()))
 	}
 	if f.LastComplete != nil {
 		send(lastComplete, unix(f.LastComplete.Ended))

@@ -35,10 +35,15 @@ func sample(t *testing.T) *Snapshot {
 	t.Helper()
 	store := record.New(t.TempDir())
 	for i, r := range []record.Run{
-		{Complete: true, Inodes: 10, CheckedBytes: 1 << 30, ThrottledSeconds: 1.5},
+		{
+			Complete: true, Inodes: 10, CheckedBytes: 1 << 30, ThrottledSeconds: 1.5,
+			AGs: 8, Well: []record.WellAGs{{First: 0, Last: 6, Since: now.Add(-5 * 24 * time.Hour)}},
+		},
 		{
 			Complete: true, ExitStatus: 1, Inodes: 20, CheckedBytes: 1 << 30, Repairs: 3, RepairsFailed: 1,
-			Verdicts: map[string]map[string]int{"rmapbt": {"repaired": 2}, "undecided": {"held": 1}},
+			AGs: 8, Well: []record.WellAGs{{First: 0, Last: 3, Since: now.Add(-3 * 24 * time.Hour)}},
+			CheckedSince: now.Add(-3 * 24 * time.Hour),
+			Verdicts:     map[string]map[string]int{"rmapbt": {"repaired": 2}, "undecided": {"held": 1}},
 			KernelCalls: []record.KernelCalls{
 				{ScrubType: "rmapbt", Count: 4, Seconds: 70, Bounds: []float64{0.1, 60}, Buckets: []uint64{1, 2}},
 				{ScrubType: "rmapbt", Repair: true, Count: 1, Seconds: 5, Bounds: []float64{0.1, 60}, Buckets: []uint64{0, 1}},
@@ -97,7 +102,10 @@ func TestValues(t *testing.T) {
 		`scrubd_overdue` + of + `} 1`,
 		`scrubd_overdue_after_seconds` + of + `} 1.8144e+06`,
 		// The run that was stopped proved nothing: the age is that of the one before.
-		`scrubd_coverage_age_seconds` + of + `} 172800`,
+		// It had left out what an earlier one had checked, and is as old as that.
+		`scrubd_coverage_age_seconds` + of + `} 259200`,
+		`scrubd_coverage_oldest_age_seconds` + of + `} 432000`,
+		`scrubd_coverage_unproven_ags` + of + `} 1`,
 		`scrubd_last_run_duration_seconds` + of + `} 3600`,
 		`scrubd_last_run_exit_status` + of + `} 4`,
 		`scrubd_last_run_findings{mountpoint="/srv",outcome="unsettled",uuid="` + uuid + `",verdict="fork"} 2`,
@@ -268,7 +276,7 @@ func TestDashboard(t *testing.T) {
 	}
 	unseen := []string{
 		"scrubd_filesystem_info", "scrubd_overdue_after_seconds", "scrubd_last_run_timestamp_seconds",
-		"scrubd_last_complete_run_timestamp_seconds", "scrubd_last_run_result",
+		"scrubd_last_complete_run_timestamp_seconds", "scrubd_last_run_result", "scrubd_coverage_unproven_ags",
 	}
 	for _, m := range all {
 		if !slices.Contains(unseen, m.Name) {

@@ -30,7 +30,8 @@ type Filesystem struct {
 	// 0 where that does not matter.
 	Overdue      bool
 	OverdueAfter time.Duration
-	// Since is when the last complete run began or, without one, since when the
+	// Since is when the last complete run began, or the oldest check that it left
+	// out was made; without one, since when the
 	// filesystem is known: what is there was proven no later than then.
 	Since time.Time
 	// Last is the newest run over all of it, LastComplete the newest that got through, LastSuccess
@@ -49,7 +50,7 @@ func (f *Filesystem) Fill(store *record.Store) error {
 	runs, err := store.History(f.UUID)
 	f.Last, f.LastComplete, f.LastSuccess = record.Last(runs), record.LastComplete(runs), record.LastSuccess(runs)
 	if f.LastComplete != nil {
-		f.Since = f.LastComplete.Began
+		f.Since = f.LastComplete.ProvenSince()
 	}
 	return f.FillTotals(store, err)
 }

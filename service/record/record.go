@@ -46,11 +46,27 @@ type Run struct {
 	CheckedBytes uint64 `json:"checked_bytes,omitempty"`
 	// ThrottledSeconds is how long the run rested for the sake of others.
 	ThrottledSeconds float64 `json:"throttled_seconds,omitempty"`
+	// CheckedSince is when the oldest check was made that a run which went on where
+	// another had been stopped left out; zero for a run that checked everything.
+	CheckedSince time.Time `json:"checked_since,omitzero"`
+	// AGs is how many allocation groups there are, Well which of them were found well.
+	// Both go into the [Totals] and not into the history.
+	AGs  uint32    `json:"-"`
+	Well []WellAGs `json:"-"`
 	// KernelCalls is how long its kernel calls took. It goes into the [Totals]
 	// and not into the history.
 	KernelCalls []KernelCalls `json:"-"`
 	// Report is the name of the report; see [Store.Report].
 	Report string `json:"report,omitempty"`
+}
+
+// ProvenSince is the time that the state of the filesystem was proven at, at the
+// latest, if the run got through.
+func (r *Run) ProvenSince() time.Time {
+	if !r.CheckedSince.IsZero() && r.CheckedSince.Before(r.Began) {
+		return r.CheckedSince
+	}
+	return r.Began
 }
 
 // Results of a run, from best to worst.

@@ -26,6 +26,10 @@ type Totals struct {
 	ThrottledSeconds float64 `json:"throttled_seconds,omitempty"`
 	// KernelCalls are by type, checks before repairs.
 	KernelCalls []KernelCalls `json:"kernel_calls,omitempty"`
+	// AGs is how many allocation groups there were at the last run that got through,
+	// Well when each was last found well.
+	AGs  uint32    `json:"ags,omitempty"`
+	Well []WellAGs `json:"well_ags,omitempty"`
 }
 
 // KernelCalls counts the kernel's scrub or repair calls of one type by how long
@@ -65,7 +69,7 @@ func (t *Totals) add(r *Run) {
 		RepairsDone: uint64(max(0, r.Repairs-r.RepairsFailed)), RepairsFailed: uint64(max(0, r.RepairsFailed)),
 		Inodes: r.Inodes, CheckedBytes: r.CheckedBytes,
 		RunSeconds: max(0, r.Ended.Sub(r.Began).Seconds()), ThrottledSeconds: max(0, r.ThrottledSeconds),
-		KernelCalls: r.KernelCalls,
+		KernelCalls: r.KernelCalls, AGs: r.AGs, Well: r.Well,
 	}
 	for verdict, outcomes := range r.Verdicts {
 		one.Verdicts[verdict] = map[string]uint64{}
@@ -102,6 +106,7 @@ func (t *Totals) merge(o *Totals) {
 	t.RunSeconds += o.RunSeconds
 	t.ThrottledSeconds += o.ThrottledSeconds
 	t.KernelCalls = AddKernelCalls(t.KernelCalls, o.KernelCalls)
+	t.addWell(o.AGs, o.Well)
 }
 
 // AddKernelCalls adds calls to a list that is sorted by type, checks before
@@ -156,7 +161,11 @@ func (p *place) totals(uuid string) *Totals {
 		err = json.Unmarshal(text, t)
 	}
 	if err == nil {
-		t.KernelCalls = AddKernelCalls(nil, t.KernelCalls) // what somebody edited may be in any order
+		// What somebody edited may be in any order.
+		t.KernelCalls = AddKernelCalls(nil, t.KernelCalls)
+		ags, well := t.AGs, t.Well
+		t.AGs, t.Well = 0, nil
+		t.addWell(ags, well)
 		return t
 	}
 	t = &Totals{}
