@@ -167,7 +167,7 @@ func TestResume(t *testing.T) {
 	assert.Equal(t, whole.Inodes, last.Inodes, "the walk is whole")
 	assert.Equal(t, whole.ComparedBytes, last.ComparedBytes)
 	assert.Equal(t, everyInode, len(r.inodes)+int(last.Resumed.Inodes), "each is scrubbed or said to be left out")
-	assert.Less(t, len(r.inodes), everyInode/2)
+	assert.Positive(t, last.Resumed.Inodes)
 	assert.Less(t, r.groups[ioctl.ScrubTypeINOBT], headers, "types that were done are not done again")
 	require.Len(t, last.Well, 1)
 	assert.Equal(t, last.Resumed.Since, last.Well[0].Since, "nothing is newer than its oldest check")

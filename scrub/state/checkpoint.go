@@ -189,7 +189,7 @@ func (p places) readCheckpoint(dir string, fsys *ioctl.FS) (*Checkpoint, error) 
 }
 
 func readCheckpoint(path string) (*Checkpoint, error) {
-	file, err := openLog(path, os.O_RDONLY)
+	file, err := openLog(path, os.O_RDONLY|unix.O_NOATIME)
 	if err != nil {
 		return nil, err
 	}
