@@ -29,6 +29,8 @@ const (
 	maxPlaces = 64
 	// marksEvery is how often marks are read where there is no monitor.
 	marksEvery = 10 * time.Minute
+	// wantAgain is how often one place that stays corrupt brings a run.
+	wantAgain = 24 * time.Hour
 	// watchAgain is when a watch that has failed is begun anew.
 	watchAgain = 5 * time.Minute
 )
@@ -42,6 +44,8 @@ type watch struct {
 	// in the log about it; pending those that nobody has looked at since.
 	told    map[health.Place]time.Time
 	pending map[health.Place]time.Time
+	// wanted is when a run over the whole filesystem was wanted because of a place.
+	wanted  map[health.Place]time.Time
 	looking bool
 }
 
@@ -81,10 +85,13 @@ func (d *Daemon) byKey(key string) *target {
 // beginWatch starts to listen; what was heard before stays known.
 func (d *Daemon) beginWatch(ctx context.Context, t *target) {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watch{cancel: cancel, told: map[health.Place]time.Time{}, pending: map[health.Place]time.Time{}}
+	w := &watch{
+		cancel: cancel, told: map[health.Place]time.Time{}, pending: map[health.Place]time.Time{},
+		wanted: map[health.Place]time.Time{},
+	}
 	if old := d.watches[t.key()]; old != nil {
 		old.cancel()
-		w.told, w.pending = old.told, old.pending
+		w.told, w.pending, w.wanted = old.told, old.pending, old.wanted
 	}
 	key, point, log := t.key(), t.Point, d.log(t)
 	d.watches[key] = w
@@ -194,9 +201,22 @@ func (d *Daemon) look(ctx context.Context, key string, w *watch, point string, p
 		return
 	}
 	d.complain(d.log(t), "look "+key, err, point+": what the kernel reported could not be looked at")
-	if corrupt || err != nil {
-		d.want(t, d.o.Now())
+	if now := d.o.Now(); err != nil || corrupt && w.isNews(places, now) {
+		d.want(t, now)
 	}
+}
+
+// isNews tells whether no run was wanted lately because of one of these places, and
+// notes that one is. What a run has held stays corrupt, and who reads it makes the
+// kernel report it over and over: the next run would hold it too.
+func (w *watch) isNews(places []health.Place, now time.Time) bool {
+	news := false
+	for _, p := range places {
+		if age := now.Sub(w.wanted[p]); age < 0 || age >= wantAgain {
+			w.wanted[p], news = now, true
+		}
+	}
+	return news
 }
 
 // want has the next run of a filesystem come as soon as a window is open.

@@ -133,6 +133,35 @@ func TestReportsAreLookedAt(t *testing.T) {
 	assert.Contains(t, w.log.String(), systemd.KindReported.Name)
 }
 
+// What stays corrupt, because a run holds it, brings one run a day, however often
+// somebody reads it; another place brings its own.
+func TestHeldCorruptionBringsARunADay(t *testing.T) {
+	w, k := hearing(t, config.Default())
+	k.corrupt = true
+	w.stepped(t, func() bool { return k.watches("/a") })
+	read := func(r health.Report) {
+		looks := len(k.looks())
+		w.later(time.Hour)
+		k.report("/a", r)
+		w.stepped(t, func() bool { return len(k.looks()) > looks })
+		w.stepped(t, func() bool { w.d.mu.Lock(); defer w.d.mu.Unlock(); return !w.d.watches[w.d.byPointKey("/a")].looking })
+		w.stepped(t, func() bool { return true })
+		if _, runs := w.running["/a"]; runs {
+			w.end("/a", record.Run{Complete: true, ExitStatus: 1, Findings: map[string]int{"held": 1}})
+			w.stepped(t, func() bool { return true })
+		}
+	}
+	for range 5 {
+		read(inode7)
+	}
+	assert.Len(t, w.started, 1)
+	read(ag2)
+	assert.Len(t, w.started, 2)
+	w.later(wantAgain)
+	read(inode7)
+	assert.Len(t, w.started, 3)
+}
+
 func TestReportsThatBringARun(t *testing.T) {
 	night, err := schedule.ParseWindow("22:00-23:00")
 	require.NoError(t, err)
