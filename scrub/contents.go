@@ -180,7 +180,8 @@ func (p *pass) undenied(ctx context.Context, g *group) ([]string, error) {
 // countAGBlocks finds out, where the AGFL or the rmapbt is in question, whether the
 // rmapbt has as many blocks for the AG's own btrees and its AGFL as the AGF counts.
 // It says nothing of their place; but one that was moved is free, or another's, or
-// has left a block of metadata without an owner. The AGF is read below the
+// has left a block of metadata without an owner. One that is free and that the AGFL
+// names too was not moved: it is the bnobt that is alone with its word. The AGF is read below the
 // filesystem and may be older than the rmapbt: it is the one of now if it has just
 // the free space that the rmapbt leaves.
 // Errors: ctx's, those that end a run.
@@ -198,7 +199,7 @@ func (p *pass) countAGBlocks(ctx context.Context) error {
 		}
 		self := c.self
 		c.close()
-		n, err := p.ownBlocks(ctx, g)
+		n, err := p.ownBlocks(ctx, g, self.AGFL)
 		if err != nil {
 			return err
 		}
@@ -212,11 +213,11 @@ func (p *pass) countAGBlocks(ctx context.Context) error {
 // what it leaves.
 type ownBlocks struct {
 	own           uint64
-	alone         bool // no other record has one of these, and the bnobt has none free
+	alone         bool // no other record has one of these, and the bnobt has none free but of the AGFL
 	gaps, longest uint64
 }
 
-func (p *pass) ownBlocks(ctx context.Context, g *group) (ownBlocks, error) {
+func (p *pass) ownBlocks(ctx context.Context, g *group, agfl []ioctl.AGBlock) (ownBlocks, error) {
 	n := ownBlocks{alone: true}
 	var far shadow.Rmap // the record that reaches farthest
 	gap := func(to uint64) {
@@ -229,7 +230,7 @@ func (p *pass) ownBlocks(ctx context.Context, g *group) (ownBlocks, error) {
 		gap(uint64(r.StartBlock))
 		if r.Owner == shadow.OwnerAG {
 			n.own += uint64(r.BlockCount)
-			n.alone = n.alone && !g.seenFree(r)
+			n.alone = n.alone && !g.seenFreeBut(r, agfl)
 		}
 		if uint64(r.StartBlock) < far.End() && (r.Owner == shadow.OwnerAG || far.Owner == shadow.OwnerAG) {
 			n.alone = false

@@ -63,10 +63,21 @@ func (p *pass) recorded(ctx context.Context, of map[uint64]*recorded) (whole boo
 }
 
 // seenFree tells whether the bnobt was seen to have blocks of r free.
-func (g *group) seenFree(r *shadow.Rmap) bool {
+func (g *group) seenFree(r *shadow.Rmap) bool { return g.seenFreeBut(r, nil) }
+
+// seenFreeBut is seenFree, some blocks apart.
+func (g *group) seenFreeBut(r *shadow.Rmap, but []ioctl.AGBlock) bool {
 	return slices.ContainsFunc(g.space, func(s *confirm.SpaceCandidate) bool {
-		return s.Conflict == confirm.OwnedFree && s.Status != confirm.Dropped &&
-			uint64(s.Start) < r.End() && uint64(r.StartBlock) < uint64(s.Start)+uint64(s.Count)
+		if s.Conflict != confirm.OwnedFree || s.Status == confirm.Dropped {
+			return false
+		}
+		from, to := uint64(max(s.Start, r.StartBlock)), min(uint64(s.Start)+uint64(s.Count), r.End())
+		for b := from; b < to; b++ {
+			if !slices.Contains(but, ioctl.AGBlock(b)) {
+				return true
+			}
+		}
+		return false
 	})
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/ioctl/ioctltest"
+	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/shadow"
 )
 
 // A fork that the kernel finds corrupt is rebuilt from the rmapbts only if these
@@ -62,6 +64,34 @@ func TestForkRebuildAddsUp(t *testing.T) {
 					assert.Equal(t, ioctl.ScrubTypeBMBTD, of[0].steps[0].obj.Type)
 				}
 			})
+		})
+	}
+}
+
+// What the bnobt has free of a record, unless the AGFL names it.
+func TestSeenFree(t *testing.T) {
+	free := func(conflict confirm.Conflict, status confirm.Status, start, count uint32) *confirm.SpaceCandidate {
+		return &confirm.SpaceCandidate{Window: confirm.Window{Start: start, Count: count}, Conflict: conflict, Status: status}
+	}
+	r := &shadow.Rmap{StartBlock: 10, BlockCount: 4, Owner: shadow.OwnerAG}
+	for _, c := range []struct {
+		name  string
+		space *confirm.SpaceCandidate
+		but   []ioctl.AGBlock
+		want  bool
+	}{
+		{"one of its blocks", free(confirm.OwnedFree, confirm.Confirmed, 13, 2), nil, true},
+		{"one that is listed", free(confirm.OwnedFree, confirm.Confirmed, 13, 2), []ioctl.AGBlock{9, 13}, false},
+		{"two, of which one is listed", free(confirm.OwnedFree, confirm.Confirmed, 12, 9), []ioctl.AGBlock{13}, true},
+		{"not settled", free(confirm.OwnedFree, confirm.Unsettled, 10, 1), nil, true},
+		{"the block behind it", free(confirm.OwnedFree, confirm.Confirmed, 14, 2), nil, false},
+		{"the block before it", free(confirm.OwnedFree, confirm.Confirmed, 8, 2), nil, false},
+		{"dropped", free(confirm.OwnedFree, confirm.Dropped, 10, 4), nil, false},
+		{"lost space", free(confirm.Neither, confirm.Confirmed, 10, 4), nil, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := &group{space: []*confirm.SpaceCandidate{c.space}}
+			assert.Equal(t, c.want, g.seenFreeBut(r, c.but))
 		})
 	}
 }

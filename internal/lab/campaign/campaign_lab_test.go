@@ -34,6 +34,8 @@ var labCases = []string{
 	"double-1-3", "double-1-5", "lost-1-2", "lost-1-3", "lost-1-4", "clean-1-1",
 	// Two faults in one AG: each repair needs less than all the rest to be clean.
 	"double-5-3", "double-5-12", "double-5-19", "double-5-41", "double-5-58",
+	// A bnobt that has a block of the AGFL free.
+	"single-31337-2",
 	// A directory that opens by no handle; an inode that is free and in the inobt; an old
 	// inode with a fork that cannot be read.
 	"double-1-1", "lost-9-38", "lost-9-58",
