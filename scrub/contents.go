@@ -191,15 +191,22 @@ func (p *pass) countAGBlocks(ctx context.Context) error {
 		if len(badTypes(g, ioctl.ScrubTypeAGFL, ioctl.ScrubTypeRMAPBT)) == 0 || g.rmapErr != nil || !g.spaceCompared {
 			continue
 		}
-		crossed, looked := p.crossedAGFL(g)
-		g.agflCrossed = !looked || len(crossed) > 0
+		g.agflCrossed = true
 		c := p.lookInto(g.agno)
 		if c == nil {
 			continue
 		}
 		self := c.self
 		c.close()
-		n, err := p.ownBlocks(ctx, g, self.AGFL)
+		g.agflCrossed = !p.allOwnedByAG(g, self.AGFL)
+		var named []ioctl.AGBlock
+		// An AGF older than the rmapbt may still have a block on the AGFL that has
+		// become one of a btree: what counts them would disagree.
+		const not = ioctl.ScrubCorrupt | ioctl.ScrubXCorrupt | ioctl.ScrubXFail | ioctl.ScrubIncomplete
+		if s := g.scrubs[ioctl.ScrubTypeAGF]; s.Ran && !s.Flags.Any(not) {
+			named = self.AGFL
+		}
+		n, err := p.ownBlocks(ctx, g, named)
 		if err != nil {
 			return err
 		}
@@ -207,6 +214,18 @@ func (p *pass) countAGBlocks(ctx context.Context) error {
 			!p.leaksMetadata(g)
 	}
 	return nil
+}
+
+// allOwnedByAG tells whether the rmapbt of g has every one of blocks for the AG's own
+// btrees and AGFL, and for nobody else: whatever takes one from the AGFL writes over it.
+func (p *pass) allOwnedByAG(g *group, blocks []ioctl.AGBlock) bool {
+	for _, agbno := range blocks {
+		recs, err := witness.RmapWindow(p.r.fs, g.agno, agbno, 1, p.fsmapBuf, nil)
+		if err != nil || len(recs) != 1 || recs[0].Owner != shadow.OwnerAG {
+			return false
+		}
+	}
+	return true
 }
 
 // ownBlocks is what the rmapbt of an AG has for the AG's own btrees and AGFL, and

@@ -1,6 +1,7 @@
 package scrub
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -94,4 +95,24 @@ func TestSeenFree(t *testing.T) {
 			assert.Equal(t, c.want, g.seenFreeBut(r, c.but))
 		})
 	}
+}
+
+// Whatever takes a block from the AGFL writes over it: every one has to be the AG's
+// own by the rmapbt, and nobody else's.
+func TestAllOwnedByAG(t *testing.T) {
+	m := ioctltest.NewModel()
+	m.AddInode(&ioctltest.Inode{Ino: 140, Gen: 2, Data: []ioctltest.Extent{{AGBno: 200, Length: 2}}})
+	m.Derive()
+	m.Rmaps = append(m.Rmaps,
+		ioctltest.Rmap{AGNo: 0, AGBno: 600, Length: 3, Owner: uint64(ioctl.FSMapOwnerAG), Flags: ioctl.FSMapSpecialOwner},
+		ioctltest.Rmap{AGNo: 0, AGBno: 603, Length: 1, Owner: uint64(ioctl.FSMapOwnerInobt), Flags: ioctl.FSMapSpecialOwner})
+	m.Free = slices.DeleteFunc(m.Free, func(r ioctltest.Range) bool { return r.AGNo == 0 })
+	withPass(t, m, Options{}, nil, func(t *testing.T, p *pass) {
+		g := &p.groups[0]
+		assert.True(t, p.allOwnedByAG(g, []ioctl.AGBlock{600, 602}))
+		assert.True(t, p.allOwnedByAG(g, nil))
+		for name, agbno := range map[string]ioctl.AGBlock{"an inode's": 200, "an inode btree's": 603, "nobody's": 700} {
+			assert.False(t, p.allOwnedByAG(g, []ioctl.AGBlock{600, agbno}), name)
+		}
+	})
 }
