@@ -42,6 +42,20 @@ func (p *pass) findUnreadable(ctx context.Context, fs *verdict.FS) error {
 			}
 			continue
 		}
+		if decided := verdict.DecideGroup(&verdict.GroupSeen{AG: p.facts(g, nil)}); decided.Held() && decided.AtFault == verdict.Refcountbt {
+			p.add(&finding{Finding: &Finding{
+				AtFault: string(decided.AtFault), Row: decided.Row, Severity: Corruption, HasAG: true, AGNo: g.agno,
+				ScrubTypes: badTypes(g, slices.Concat(headerTypes, spaceTypes)...),
+				Summary:    fmt.Sprintf("the refcountbt of AG %d cannot be read, and without it not the rmapbt", g.agno),
+				Witnesses: []Witness{
+					{"rmapbt", g.rmapErr.Error()},
+					{"kernel scrub", fmt.Sprintf("refcountbt: %s; rmapbt: %s",
+						g.scrubs[ioctl.ScrubTypeREFCNTBT].Flags, g.scrubs[ioctl.ScrubTypeRMAPBT].Flags)},
+				},
+				Reason: decided.Reason, WaysOut: offline(),
+			}, order: orderNone})
+			continue
+		}
 		f := &finding{Finding: &Finding{
 			AtFault: string(verdict.Rmapbt), Row: 15, Severity: Corruption, HasAG: true, AGNo: g.agno,
 			ScrubTypes: badTypes(g, slices.Concat(headerTypes, spaceTypes)...),

@@ -41,6 +41,15 @@ var groupRows = []GroupRow{
 		when: func(g *GroupSeen) bool { return !g.AG.RmapReadable && g.AG.corrupt(ioctl.ScrubTypeRMAPBT) },
 	},
 	{
+		// GETFSMAP asks of every record whether its blocks are shared, and tells of
+		// none where that has no answer.
+		Number: 15, Seen: "the rmapbt cannot be read, and the kernel finds the refcountbt corrupt instead", AtFault: Refcountbt,
+		when: func(g *GroupSeen) bool {
+			return !g.AG.RmapReadable && !g.AG.corrupt(ioctl.ScrubTypeRMAPBT) && g.AG.corrupt(ioctl.ScrubTypeREFCNTBT)
+		},
+		why: "the kernel lists no record of the rmapbt as long as the refcountbt cannot be read, so that nothing can prove the rmapbt, of which the refcountbt would be rebuilt",
+	},
+	{
 		Number: 15, Seen: "the rmapbt cannot be read, and the kernel reads it", AtFault: Undecided,
 		when: func(g *GroupSeen) bool { return !g.AG.RmapReadable },
 		why:  "the kernel's scrub does not find the rmapbt corrupt in itself",

@@ -44,6 +44,8 @@ func TestDecideGroup(t *testing.T) {
 	}{
 		{"15", seen(unreadable, scrub(rmapbt, corrupt)), 15, verdict.ActionRebuildRmapbt, verdict.Rmapbt},
 		{"15, and the kernel reads it", seen(unreadable), 15, verdict.ActionHold, verdict.Undecided},
+		{"15, for the refcountbt's sake", seen(unreadable, scrub(ioctl.ScrubTypeREFCNTBT, corrupt)), 15, verdict.ActionHold, verdict.Refcountbt},
+		{"15, and both are corrupt", seen(unreadable, scrub(rmapbt, corrupt), scrub(ioctl.ScrubTypeREFCNTBT, corrupt)), 15, verdict.ActionRebuildRmapbt, verdict.Rmapbt},
 		{"15, and the kernel only finds a disagreement", seen(unreadable, scrub(rmapbt, xcorrupt)), 15, verdict.ActionHold, verdict.Undecided},
 		{"15, and it was not asked", seen(unreadable, func(g *verdict.GroupSeen) { g.AG.Scrubs[rmapbt] = verdict.Scrub{Flags: corrupt} }), 15, verdict.ActionHold, verdict.Undecided},
 		{"4", seen(owned), 4, verdict.ActionRebuildBnobt, verdict.Bnobt},
