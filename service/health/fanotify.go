@@ -43,8 +43,11 @@ func fallBack(ctx context.Context, mountPoint string, o Options, why error) erro
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case r := <-heard:
-			if r.Place.Kind == Inode || r.Cause == Shutdown || r.Lost {
+			placed := r.Place.Kind == Inode || r.Cause == Shutdown
+			if placed || r.Lost {
 				o.Report(r)
+			}
+			if placed {
 				continue
 			}
 			// Where it is, only the marks tell, if they are new.
@@ -150,43 +153,48 @@ func fromFanotify(b []byte, now time.Time) ([]Report, error) {
 		case mask&unix.FAN_Q_OVERFLOW != 0:
 			out = append(out, Report{Time: now, Lost: true, Text: "reports were lost"})
 		case mask&unix.FAN_FS_ERROR != 0:
-			r, err := fromInfo(event, now)
+			r, more, err := fromInfo(event, now)
 			if err != nil {
 				return out, err
 			}
 			out = append(out, r)
+			if more > 0 && r.Cause == Met {
+				out = append(out, Report{Time: now, Lost: true, Text: fmt.Sprintf("%d more errors, of what is not said", more)})
+			}
 		}
 	}
 	return out, nil
 }
 
-// fromInfo reads the records of one event.
-func fromInfo(b []byte, now time.Time) (Report, error) {
-	r := Report{Time: now}
+// fromInfo reads the records of one event, which is about the first error since the
+// last was read; of those that came later only their number is told.
+func fromInfo(b []byte, now time.Time) (r Report, more uint32, err error) {
+	r.Time = now
 	var errno unix.Errno
 	for len(b) > 0 {
 		if len(b) < infoHeaderSize {
-			return r, errMalformed
+			return r, 0, errMalformed
 		}
 		size := int(binary.NativeEndian.Uint16(b[2:]))
 		if size < infoHeaderSize || size > len(b) {
-			return r, errMalformed
+			return r, 0, errMalformed
 		}
 		info := b[infoHeaderSize:size]
 		switch b[0] {
 		case unix.FAN_EVENT_INFO_TYPE_FID:
 			if len(info) < fsidSize+handleHeader {
-				return r, errMalformed
+				return r, 0, errMalformed
 			}
 			if ino, gen, ok := inodeOf(info[fsidSize:]); ok {
 				r.Place = Place{Kind: Inode, Ino: ino, Gen: gen}
 			}
 		case unix.FAN_EVENT_INFO_TYPE_ERROR:
 			if len(info) < 8 {
-				return r, errMalformed
+				return r, 0, errMalformed
 			}
 			n := int32(binary.NativeEndian.Uint32(info)) // filesystems do not agree about the sign
 			errno = unix.Errno(max(n, -n, 0))
+			more = max(binary.NativeEndian.Uint32(info[4:]), 1) - 1
 		}
 		b = b[size:]
 	}
@@ -200,7 +208,7 @@ func fromInfo(b []byte, now time.Time) (Report, error) {
 	case errno != unix.EUCLEAN && r.Place.Kind == Inode:
 		r.Cause = Media // of file data, and not corruption of metadata
 	}
-	return r, nil
+	return r, more, nil
 }
 
 // inodeOf is the inode that a handle names. One of no bytes names none.

@@ -84,10 +84,18 @@ func TestLabWatch(t *testing.T) {
 		require.True(t, flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt), flags)
 		require.NoError(t, fs.Close())
 		group := health.Place{Kind: health.Group, AGNo: agno}
-		require.Eventually(t, func() bool {
-			return first.has(inode, health.Met) && first.has(group, health.Scrubbed) &&
-				second.has(inode, health.Met) && second.has(group, health.Marked)
-		}, time.Minute, 10*time.Millisecond, "%+v\n%+v", first.reports, second.reports)
+		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+			if first.has(inode, health.Met) && first.has(group, health.Scrubbed) &&
+				second.has(inode, health.Met) && second.has(group, health.Marked) {
+				break
+			}
+			select {
+			case err := <-secondEnded:
+				t.Fatalf("the second has ended: %v", err)
+			default:
+			}
+			require.Less(t, time.Since(began), 2*time.Minute, "%+v\n%+v", &first, &second)
+		}
 
 		require.NoError(t, loop.Unmount(), "nobody keeps it")
 		require.NoError(t, <-firstEnded)
