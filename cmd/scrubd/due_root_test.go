@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +37,13 @@ func (u *fakeUnits) Start(_ context.Context, point string) error {
 	u.left[point] = 2
 	u.most = max(u.most, len(u.left))
 	return nil
+}
+
+// starts are the mount points of the units that were started, in order.
+func (u *fakeUnits) starts() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.started)
 }
 
 func (u *fakeUnits) Stop(context.Context, string) error { return nil }
@@ -75,7 +83,7 @@ func TestDueWithoutADaemon(t *testing.T) {
 	out, log, err := due(fs.Dir())
 	require.NoError(t, err, log)
 	assert.Equal(t, fs.Dir()+": queued\n", out)
-	assert.Equal(t, []string{fs.Dir()}, units.started)
+	assert.Equal(t, []string{fs.Dir()}, units.starts())
 	assert.NoDirExists(t, o.stateDir, "the daemon's own")
 
 	// Two of them at once wait for each other.
@@ -84,17 +92,17 @@ func TestDueWithoutADaemon(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { _, _, err := due(fs.Dir()); done <- err }()
 	time.Sleep(100 * time.Millisecond)
-	assert.Len(t, units.started, 1)
+	assert.Len(t, units.starts(), 1)
 	unlock()
 	require.NoError(t, <-done)
-	assert.Len(t, units.started, 2)
+	assert.Len(t, units.starts(), 2)
 
 	require.NoError(t, unix.Setxattr(fs.Dir(), "trusted.xfs:autofsck", []byte("none"), 0))
 	out, log, err = due(fs.Dir())
 	require.NoError(t, err, log)
 	assert.Equal(t, fs.Dir()+": its autofsck property forbids any check\n", out)
 	require.NoError(t, unix.Removexattr(fs.Dir(), "trusted.xfs:autofsck"))
-	assert.Len(t, units.started, 2)
+	assert.Len(t, units.starts(), 2)
 
 	units.fail = os.ErrPermission
 	_, _, err = due(fs.Dir())
