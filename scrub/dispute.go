@@ -9,7 +9,6 @@ import (
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
 	"github.com/scrubd/scrubd/scrub/verdict"
-	"github.com/scrubd/scrubd/scrub/witness"
 	"github.com/scrubd/scrubd/shadow"
 )
 
@@ -215,12 +214,24 @@ func (p *pass) chunkClaims(start ioctl.Ino, mask uint64) []shadow.Rmap {
 
 // around gathers what the other witnesses say of d's blocks now.
 func (p *pass) around(d *verdict.Difference, others map[ioctl.AGNumber][]shadow.Rmap) (*verdict.Around, error) {
+	var claims []shadow.Rmap
+	for _, c := range others[d.AGNo] {
+		if overlaps(d, &c) {
+			claims = append(claims, c)
+		}
+	}
+	return p.ask(&p.groups[d.AGNo], d, claims)
+}
+
+// ask gathers what the other witnesses in g say of d's blocks now: those of claims on
+// them that still stand, the records, the free space.
+func (p *pass) ask(g *group, d *verdict.Difference, claims []shadow.Rmap) (*verdict.Around, error) {
 	start, count := d.Extent()
-	w := confirm.Window{AGNo: d.AGNo, Start: start, Count: count}
+	w := g.window(start, count)
 	a := &verdict.Around{}
 	asked := make(map[uint64]bool) // a file may claim one block at several offsets
-	for _, c := range others[d.AGNo] {
-		if !overlaps(d, &c) || asked[c.Owner] {
+	for _, c := range claims {
+		if asked[c.Owner] {
 			continue
 		}
 		if c.IsInode() {
@@ -233,22 +244,23 @@ func (p *pass) around(d *verdict.Difference, others map[ioctl.AGNumber][]shadow.
 		}
 		a.Claims = append(a.Claims, still...)
 	}
-	recs, err := witness.RmapWindow(p.r.fs, d.AGNo, ioctl.AGBlock(start), ioctl.AGBlock(count), p.fsmapBuf, nil)
+	recs, err := p.rmapWindow(g, start, count)
 	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
 		return nil, err
 	}
 	for _, r := range recs {
 		a.Records = append(a.Records, verdict.Record{Rmap: r.Rmap, Shared: r.Shared})
 	}
-	if p.r.bnobt != nil {
-		free, err := witness.FreeWindow(p.r.fs, p.r.bnobt, d.AGNo, ioctl.AGBlock(start), ioctl.AGBlock(count), p.freeBuf, nil)
-		if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
-			return nil, err
-		}
-		a.FreeKnown = err == nil
-		for _, f := range free {
-			a.Free = append(a.Free, verdict.Range{Start: f.Start, Count: f.Count})
-		}
+	if p.r.bnobt == nil {
+		return a, nil
+	}
+	free, err := p.freeWindow(g, start, count)
+	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+		return nil, err
+	}
+	a.FreeKnown = err == nil
+	for _, f := range free {
+		a.Free = append(a.Free, verdict.Range{Start: f.Start, Count: f.Count})
 	}
 	return a, nil
 }

@@ -2,7 +2,6 @@ package scrub
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
@@ -47,50 +46,21 @@ func (p *pass) rtDisputes(ctx context.Context) error {
 	return nil
 }
 
-// rtAround gathers what the other witnesses say of d's blocks now: the other
-// claims on them, the records, the free space.
+// rtAround is around of a realtime group: claims come from its tree.
 func (p *pass) rtAround(ctx context.Context, g *group, d *verdict.Difference) (*verdict.Around, error) {
 	start, count := d.Extent()
-	w := g.window(start, count)
-	a := &verdict.Around{}
 	tree, err := p.trees.Rmaps(ctx, p.inTrees(g))
 	if err != nil {
 		return nil, err
 	}
-	asked := make(map[uint64]bool) // a file may claim one block at several offsets
+	var claims []shadow.Rmap
 	for c, err := range tree.Overlaps(uint64(start), uint64(start)+uint64(count)) {
 		if err != nil {
 			return nil, err
 		}
-		if asked[c.Owner] {
-			continue
-		}
-		if c.IsInode() {
-			asked[c.Owner] = true
-			c.StartBlock, c.BlockCount = start, count
-		}
-		still, err := p.settler.StillClaims(w, c)
-		if err != nil {
-			return nil, err
-		}
-		a.Claims = append(a.Claims, still...)
+		claims = append(claims, c)
 	}
-	recs, err := p.rmapWindow(g, start, count)
-	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
-		return nil, err
-	}
-	for _, r := range recs {
-		a.Records = append(a.Records, verdict.Record{Rmap: r.Rmap, Shared: r.Shared})
-	}
-	free, err := p.freeWindow(g, start, count)
-	if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
-		return nil, err
-	}
-	a.FreeKnown = err == nil
-	for _, f := range free {
-		a.Free = append(a.Free, verdict.Range{Start: f.Start, Count: f.Count})
-	}
-	return a, nil
+	return p.ask(g, d, claims)
 }
 
 // rtSharedPieces gathers what forks and rtrmapbt say of every confirmed stretch
