@@ -67,7 +67,7 @@ func (o *runOptions) addFlags(flags *pflag.FlagSet) {
 		"allow repairs that salvage: names, attributes or a link target can get lost, and files move to lost+found")
 	flags.StringSliceVar(&o.require, "require", nil,
 		"do not start without these `PARTS` of the check: "+strings.Join(requirable, ","))
-	flags.IntVar(&o.workers, "workers", 0, "run `N` workers in parallel (0: one a CPU)")
+	flags.IntVar(&o.workers, "workers", 0, "run `N` workers in parallel (0: one a CPU, in the background one for four)")
 	flags.StringVar(&o.stateDir, "state-dir", "",
 		"keep records, and evidence of repairs, in `DIR` (default /var/lib/scrubd)")
 	flags.StringVar(&o.spillDir, "spill-dir", "",
@@ -122,9 +122,10 @@ Without --now the daemon is asked to run soon, by itself as a unit of systemd. A
 run with --now needs no daemon; where there is one, it knows of the run: its
 history and status have it, it counts for the period, and pause and cancel end it.
 
-With --background it rests between its steps while others wait for the CPUs, the
-disk or memory. At worst that takes ten times as long as with one worker
-that never rests (--workers 1 --foreground). Once something is wrong it rests no
+With --background it uses a quarter of the CPUs at most, at a low priority, and rests
+between its steps while others use the filesystem's disks, or wait for the CPUs or
+memory. At worst that takes twenty times as long as with one worker that never rests
+(--workers 1 --foreground). Once something is wrong it rests no
 more, and never between confirming a fault and the proof of its repair.
 
 SIGINT and SIGTERM stop it between two kernel calls; SIGUSR1 shows how far it is.
@@ -298,8 +299,14 @@ func (o *runOptions) one(ctx context.Context, t *target, signals *interrupts, ou
 	if o.unit == nil { // the daemon sees units without being told
 		attend(ctx, o.socket, t.MountPoint, cancel)
 	}
+	pace := o.pace(t, fs, say)
+	if pace != nil && o.unit == nil { // a unit has its priority from systemd
+		if err := lowerPriority(); err != nil {
+			say(fmt.Sprintf("this run competes with others for CPUs and disks as any program does: %v", err))
+		}
+	}
 	so := o.scrubOptions(t, term)
-	so.Throttle = o.pace(t, fs, say)
+	so.Throttle = pace
 	if o.freeze > 0 && !t.ReadOnly { // nobody writes to a read-only one
 		f := &freezer{target: t, fs: fs, limit: o.freeze, quiet: hush(s, term)}
 		defer f.close()

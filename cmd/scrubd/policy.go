@@ -38,22 +38,21 @@ func (o *runOptions) policy(t *target, fs *ioctl.FS) config.RunPolicy {
 	return conf.For(state.UUID(fs), t.MountPoint).Run
 }
 
-// pace is what slows a run on fs down, nil for nothing.
+// pace is what slows a run on fs down, nil for nothing. Such a run has a worker for
+// four CPUs, where nothing else is wanted.
 func (o *runOptions) pace(t *target, fs *ioctl.FS, warn func(string)) *throttle.Throttle {
 	if o.choice != nil || o.policy(t, fs) == config.Foreground {
 		return nil
 	}
-	workers := o.workers
-	if workers == 0 {
-		workers = runtime.NumCPU()
+	if o.workers == 0 {
+		o.workers = max(1, runtime.NumCPU()/4)
 	}
 	disks, err := disksOf(t)
 	if err != nil {
 		warn(fmt.Sprintf("%s: how long its disks take is not known: %v", printable(t.MountPoint), err))
 	}
-	return throttle.New(throttle.Options{Workers: workers, Disks: disks})
+	return throttle.New(throttle.Options{Workers: o.workers, Disks: disks})
 }
-
 // disksOf returns the disks at the bottom of all devices of a filesystem.
 func disksOf(t *target) ([]string, error) {
 	numbers := []string{fmt.Sprintf("%d:%d", t.Major, t.Minor)}

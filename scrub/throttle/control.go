@@ -74,6 +74,9 @@ func (c *control) step(s sample) float64 {
 		grown := c.growth() * min(s.took, 2*sampleEvery).Seconds()
 		c.speed = min(c.speed+grown, c.workers)
 	}
+	if s.others {
+		c.speed = min(c.speed, beside)
+	}
 	return c.speed
 }
 

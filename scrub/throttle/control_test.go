@@ -22,11 +22,12 @@ func TestControl(t *testing.T) {
 		"little for the disk":   {from: 2, sample: sample{io: 0.05}, want: 2.2},
 		"cpu":                   {from: 2, sample: sample{cpu: 0.4}, want: 1},
 		"memory":                {from: 2, sample: sample{memory: 0.06}, want: 1},
-		"down to the floor":     {from: 0.15, sample: sample{io: 1}, want: Slowest},
+		"down to the floor":     {from: 0.08, sample: sample{io: 1}, want: Slowest},
 		"at the floor":          {from: Slowest, sample: sample{io: 1}, want: Slowest},
-		"slow for others":       {from: 2, sample: sample{others: true, latency: 21 * time.Millisecond}, want: 1},
+		"others are there":      {from: 2, sample: sample{others: true}, want: beside},
+		"slow for others":       {from: 0.16, sample: sample{others: true, latency: 21 * time.Millisecond}, want: 0.08},
 		"slow for nobody else":  {from: 2, sample: sample{latency: 21 * time.Millisecond}, want: 2.2},
-		"slower, within bounds": {from: 2, sample: sample{others: true, latency: 14 * time.Millisecond}, want: 2.2},
+		"slower, within bounds": {from: Slowest, sample: sample{others: true, latency: 14 * time.Millisecond}, want: beside},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctl := newControl(3)
@@ -38,17 +39,19 @@ func TestControl(t *testing.T) {
 }
 
 // What was quiet is forgotten: a disk that has become slow for good is no
-// reason to rest for ever.
+// reason to go at the floor for ever.
 func TestQuietTimesAreForgotten(t *testing.T) {
 	ctl := newControl(1)
 	ctl.step(sample{took: time.Second, latency: time.Millisecond})
 	slow := sample{took: time.Second, others: true, latency: 10 * time.Millisecond}
 	ctl.step(slow)
-	assert.Less(t, ctl.speed, first)
+	ctl.step(slow)
+	ctl.step(slow)
+	assert.InDelta(t, Slowest, ctl.speed, 1e-9)
 	for range 600 {
 		ctl.step(slow)
 	}
-	assert.InDelta(t, 1, ctl.speed, 1e-9)
+	assert.InDelta(t, beside, ctl.speed, 1e-9)
 }
 
 // A long time between two samples says no more than a short one.

@@ -14,7 +14,8 @@
 // second that somebody does (AIMD, as TCP does it with its window). Others wait
 // when the kernel's pressure stall information says so of tasks that are not in
 // our own control group, or when the disk takes more than twice as long for a
-// request as it does when it is quiet, and others use it.
+// request as it does when it is quiet, and others use it. While others use the
+// disks at all it stays low: most of what they wait for is not counted.
 //
 // The speed has a floor ([Slowest]), so that a run always ends: whatever the
 // load, all the work takes 1/Slowest times as long as with one worker that
@@ -24,9 +25,8 @@
 //
 // A kernel call that checks an AG holds its locks. A caller that only gets a
 // CPU when nobody else wants one holds them for as long as others have work,
-// and every writer of that AG waits with it. So each piece of work is done at a
-// normal priority, as fast as the machine can, and the politeness lies between
-// the pieces, where no lock is held.
+// and every writer of that AG waits with it. So the politeness lies between the
+// pieces of work, where no lock is held.
 //
 // Source: Documentation/accounting/psi.rst, admin-guide/iostats.rst, and
 // filesystems/proc.rst (io).

@@ -34,7 +34,7 @@ func newSensors(root string, disks []string) sensors {
 // How much of the traffic of a disk has to be somebody else's for it to count
 // as used by others: bytes a second, and a share.
 const (
-	othersBytes = 64 << 10
+	othersBytes = 256 << 10
 	othersShare = 0.1
 )
 

@@ -34,20 +34,29 @@ type Throttle struct {
 	counted time.Time       // up to when held is
 	held    time.Duration
 	next    time.Time     // of the next sample
+	looks   int
 	quit    chan struct{} // closed by Hurry
 }
 
 // The bounds of the speed, in workers.
 const (
-	// Slowest is the floor: a tenth of the time of one worker.
-	Slowest = 0.1
+	// Slowest is the floor: a twentieth of the time of one worker.
+	Slowest = 0.05
+	// beside is the most while others use the disks. What a call of theirs waits for
+	// is mostly the lock of an AG, or a CPU that a check is on, for a moment each
+	// time, and nothing counts that: all that helps is to be there seldom.
+	beside = 0.1
 	// first is the speed at the beginning, and for good where nothing can be
 	// measured.
-	first = 0.5
+	first = 0.25
 )
 
 // sampleEvery is how often the system is looked at.
 const sampleEvery = time.Second
+
+// firstSample is how long the first sample takes: until then it is not known
+// whether others are there.
+const firstSample = sampleEvery / 4
 
 // maxRest bounds a rest, so that a run that is to end, or hurry, is never far
 // from its next step; what it cuts off is not made up for.
@@ -180,6 +189,9 @@ func (t *Throttle) look() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.next = now.Add(sampleEvery)
+	if t.looks++; t.looks == 1 {
+		t.next = now.Add(firstSample)
+	}
 	t.speed = speed
 	t.admit()
 }

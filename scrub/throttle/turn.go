@@ -136,6 +136,10 @@ func (t *Throttle) enter(ctx context.Context) error {
 	for {
 		select {
 		case <-place:
+			if err := ctx.Err(); err != nil { // both at once
+				t.leave()
+				return err
+			}
 			return nil
 		case <-again.C:
 			t.look() // those at work may be in a long call
