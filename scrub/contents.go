@@ -54,17 +54,25 @@ func (c *contents) close() {
 // AG's free list.
 func (c *contents) metadata(r verdict.Range) bool {
 	for i := range r.Count {
-		agbno := ioctl.AGBlock(r.Start + i)
-		if slices.Contains(c.self.AGFL, agbno) {
-			continue
-		}
-		at := c.geo.AGByte(c.self.AGNo, agbno)
-		block, err := c.raw.Read(at, ioctl.ByteOff(c.geo.BlockSize))
-		if err != nil || c.self.KindOf(block, at, c.geo.AGToIno(c.self.AGNo, agbno, 0)) == "" {
+		if kind, err := c.kindOf(ioctl.AGBlock(r.Start + i)); err != nil || kind == "" {
 			return false
 		}
 	}
 	return true
+}
+
+// kindOf is what a block of the AG says that it is; "agfl" if it is on the AG's free
+// list.
+func (c *contents) kindOf(agbno ioctl.AGBlock) (witness.Kind, error) {
+	if slices.Contains(c.self.AGFL, agbno) {
+		return "agfl", nil
+	}
+	at := c.geo.AGByte(c.self.AGNo, agbno)
+	block, err := c.raw.Read(at, ioctl.ByteOff(c.geo.BlockSize))
+	if err != nil {
+		return "", err
+	}
+	return c.self.KindOf(block, at, c.geo.AGToIno(c.self.AGNo, agbno, 0)), nil
 }
 
 // notMetadata leaves out of ranges those blocks that say of themselves that they
@@ -210,8 +218,7 @@ func (p *pass) countAGBlocks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		g.agCounted = n.alone && n.own == self.Own && n.gaps == uint64(self.FreeBlocks) && n.longest == uint64(self.Longest) &&
-			!p.leaksMetadata(g)
+		g.agCounted = n.countedBy(self) && !p.leaksMetadata(g)
 	}
 	return nil
 }
@@ -268,11 +275,24 @@ func (p *pass) ownBlocks(ctx context.Context, g *group, agfl []ioctl.AGBlock) (o
 // have is, or may be, one of metadata.
 func (p *pass) leaksMetadata(g *group) bool {
 	_, leaked := p.spaceConflicts(g)
-	blocks := func(ranges []verdict.Range) (n uint64) {
-		for _, r := range ranges {
-			n += uint64(r.Count)
-		}
-		return n
+	var blocks uint64
+	for _, r := range leaked {
+		blocks += uint64(r.Count)
 	}
-	return blocks(leaked) > maxContents || blocks(p.notMetadata(g.agno, leaked)) != blocks(leaked)
+	if blocks == 0 {
+		return false
+	}
+	c := p.lookInto(g.agno)
+	if c == nil || blocks > maxContents {
+		return true
+	}
+	defer c.close()
+	for _, r := range leaked {
+		for i := range r.Count {
+			if kind, err := c.kindOf(ioctl.AGBlock(r.Start + i)); err != nil || kind != "" {
+				return true
+			}
+		}
+	}
+	return false
 }

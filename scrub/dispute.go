@@ -8,6 +8,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/confirm"
+	"github.com/scrubd/scrubd/scrub/kernel"
 	"github.com/scrubd/scrubd/scrub/verdict"
 	"github.com/scrubd/scrubd/shadow"
 )
@@ -266,10 +267,25 @@ func (p *pass) ask(g *group, d *verdict.Difference, claims []shadow.Rmap) (*verd
 }
 
 // elsewhere asks the forks that records without claims are of whether they map
-// the same offsets to other blocks.
+// the same offsets to other blocks, and those of claims that differ, or have no
+// record, whether they contradict themselves there.
 func (p *pass) elsewhere(pieces []verdict.Piece) error {
 	for i := range pieces {
 		pc := &pieces[i]
+		if pc.OffsetDiffers() && p.corruptFork(pc.Claim) {
+			fits, err := p.settler.HasRoomOnlyFor(pc.Claim, pc.Record, pc.AGNo)
+			if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+				return err
+			}
+			pc.RoomForRecord = fits
+		}
+		if pc.Claim != nil && pc.Record == nil && pc.Claim.HasOffset() && p.corruptFork(pc.Claim) {
+			overruns, err := p.settler.OverrunsNext(pc.Claim, pc.AGNo)
+			if err != nil && !errors.Is(err, ioctl.ErrCorrupt) {
+				return err
+			}
+			pc.OverrunsNext = overruns
+		}
 		if pc.Record == nil || pc.Claim != nil || !pc.Record.HasOffset() {
 			continue
 		}
@@ -280,6 +296,18 @@ func (p *pass) elsewhere(pieces []verdict.Piece) error {
 		pc.Elsewhere = maps
 	}
 	return nil
+}
+
+// corruptFork tells whether the kernel finds the fork that m is of corrupt in itself.
+// A whole fork is listed only then.
+func (p *pass) corruptFork(m *shadow.Rmap) bool {
+	t := ioctl.ScrubTypeBMBTD
+	if m.Flags()&shadow.OffsetAttrFork != 0 {
+		t = ioctl.ScrubTypeBMBTA
+	}
+	return slices.ContainsFunc(p.inodeBad[ioctl.Ino(m.Owner)], func(r kernel.Result) bool {
+		return r.Type == t && r.Flags.Has(ioctl.ScrubCorrupt)
+	})
 }
 
 // nothingLost tells whether every allocated block of every AG is known to have a

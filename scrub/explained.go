@@ -117,6 +117,10 @@ func (e *explained) group(f *finding) {
 	case string(verdict.Rmapbt):
 		e.add(f.AGNo, ioctl.ScrubTypeRMAPBT)
 		e.forks = true
+	case ioctl.ScrubTypeAGI.String():
+		for _, t := range f.ScrubTypes {
+			e.chunksOf[f.AGNo] = e.chunksOf[f.AGNo] || slices.Contains(inodeTypes, t)
+		}
 	case string(verdict.Undecided):
 		e.add(f.AGNo, spaceTypes...)
 		e.forks = true

@@ -118,7 +118,7 @@ func (p *pass) facts(g *group, settled []*dispute) *verdict.AG {
 	if g.rmapErr != nil {
 		ag.Unsettled = append(ag.Unsettled, fmt.Sprintf("the rmapbt of AG %d could not be compared", g.agno))
 	}
-	ag.ForksUnproven, ag.ForksUncompared = p.unprovenForks(), p.open.uncomparedForks()
+	ag.ForksUnproven, ag.ForksUncompared = p.unprovenForks(), p.open.uncomparedForksIn(g.agno)
 	ag.AGBlocksCounted, ag.AGFLCrossed = g.agCounted, g.agflCrossed
 	ag.SpaceDisputes = p.spaceDisputes(g, false)
 	for _, d := range p.rmapBad {

@@ -86,7 +86,7 @@ type Finding struct {
 	// …), or "undecided".
 	AtFault string
 	// Row is the row of the arbitration table that decided, 0 where the
-	// kernel's own verdict did; Letter tells 3b, 6b, 9b and 11b from their rows.
+	// kernel's own verdict did; Letter tells 3b, 5b, 6b, 9b, 11b and 12b from their rows.
 	Row      int
 	Letter   string
 	Severity Severity

@@ -3,6 +3,7 @@ package scrub
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
@@ -25,7 +26,10 @@ func (p *pass) findFreeSpace(ctx context.Context, fs *verdict.FS) error {
 		}
 		f := p.fromSpace(g, owned, leaked)
 		f.order = orderFreeSpace
-		facts := p.facts(g, nil)
+		facts, err := p.freeSpaceFacts(ctx, g)
+		if err != nil {
+			return err
+		}
 		decided := verdict.DecideGroup(&verdict.GroupSeen{
 			AG: facts, OwnedFree: len(owned) > 0, Leaked: len(leaked) > 0, LeakProven: p.leakProven(g),
 		})
@@ -60,34 +64,60 @@ func (p *pass) findFreeSpace(ctx context.Context, fs *verdict.FS) error {
 	return nil
 }
 
+// freeSpaceFacts adds to the facts how the inode chunks stand to the rmapbt, where
+// the inode btrees do not tell.
+func (p *pass) freeSpaceFacts(ctx context.Context, g *group) (*verdict.AG, error) {
+	ag := p.facts(g, nil)
+	if len(badTypes(g, inodeTypes...)) == 0 {
+		return ag, nil
+	}
+	ag.NoMetadataLeaked = !p.leaksMetadata(g)
+	return ag, p.compareChunks(ctx, g, ag)
+}
+
+// maxInside is how many extents of a fork lie in an inode of any size.
+const maxInside = 1
+
 // wantsLeaked names an inode that counts more blocks than its forks have, so that
 // some of those which nobody owns may be its: an extent that fork and rmapbt both
 // lost. Then neither the space nor the counter is to be set right. Of one that has
-// all that it counts in the rmapbts none is missing.
+// all that it counts in the rmapbts none is missing. Nor of those whose forks lie in
+// the inode, so that no write of them alone can have been lost, where all of them
+// together miss fewer blocks than lie in any one place without an owner.
 func (p *pass) wantsLeaked() string {
-	var leaked uint64
+	leaked, least := uint64(0), uint64(math.MaxUint64)
 	for i := range p.groups {
 		_, ranges := p.spaceConflicts(&p.groups[i])
 		for _, r := range ranges {
 			leaked += uint64(r.Count)
+			least = min(least, uint64(r.Count))
 		}
 	}
 	if leaked == 0 {
 		return ""
 	}
+	var first ioctl.Ino
+	missing, inside := uint64(0), true
 	for _, ino := range sortedKeys(p.inodeBad) {
-		for _, r := range p.inodeBad[ino] {
-			if r.Type != ioctl.ScrubTypeINODE || !r.Bad() || p.accounted[ino] {
-				continue
-			}
-			seen, err := p.settler.Measure(uint64(ino))
-			if err == nil && seen.State == verdict.OwnerLive && seen.Blocks > seen.ForkBlocks {
-				return fmt.Sprintf("inode %d counts %s more than its forks have, and %s have no owner", ino,
-					plural(seen.Blocks-seen.ForkBlocks, "block"), plural(leaked, "block"))
-			}
+		badCore := func(r kernel.Result) bool { return r.Type == ioctl.ScrubTypeINODE && r.Bad() }
+		if p.accounted[ino] || !slices.ContainsFunc(p.inodeBad[ino], badCore) {
+			continue
 		}
+		seen, err := p.settler.Measure(uint64(ino))
+		if err != nil || seen.State != verdict.OwnerLive || seen.Blocks <= seen.ForkBlocks {
+			continue
+		}
+		if missing == 0 {
+			first = ino
+		}
+		missing += seen.Blocks - seen.ForkBlocks
+		inside = inside && seen.Extents <= maxInside && seen.AExtents <= maxInside
 	}
-	return ""
+	if missing == 0 || inside && missing < least {
+		return ""
+	}
+	return fmt.Sprintf("inode %d counts more than its forks have, %s in all such inodes, and %s have no owner", first,
+		plural(missing, "block"), plural(leaked, "block"))
 }
 
 // lostWrites tells of a dispute in which a record may be the only trace of lost

@@ -132,6 +132,13 @@ func (p *pass) inodesOf(ctx context.Context, d *dispute, o *owned) error {
 			d.Inodes[r.Owner] = in
 		}
 	}
+	for i := range d.Pieces {
+		if pc := &d.Pieces[i]; pc.OffsetDiffers() {
+			if err := p.judgeContents(ctx, d.Inodes[pc.Claim.Owner]); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -199,6 +206,21 @@ func counters(in *verdict.Inode, core verdict.Scrub, missing uint64) verdict.Cou
 	default:
 		return verdict.CountersMatchNeither
 	}
+}
+
+// judgeContents asks the kernel about the directory and the attributes of in.
+func (p *pass) judgeContents(ctx context.Context, in *verdict.Inode) error {
+	if !p.r.coverage.KernelScrub || in.State != verdict.OwnerLive {
+		return nil
+	}
+	for t, bad := range map[ioctl.ScrubType]*bool{ioctl.ScrubTypeDIR: &in.NamesBad, ioctl.ScrubTypeXATTR: &in.AttrsBad} {
+		res, err := p.r.kern.One(ctx, kernel.Object{Type: t, Ino: in.Ino, Gen: in.Gen})
+		if err != nil {
+			return err
+		}
+		*bad = !res.Absent && (!res.Ran || res.Err != nil || res.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete))
+	}
+	return nil
 }
 
 func (p *pass) scrubInode(ctx context.Context, in *verdict.Inode, t ioctl.ScrubType) (verdict.Scrub, error) {

@@ -252,6 +252,10 @@ func (p *pass) findInodeBtrees(ctx context.Context) error {
 		if err := p.compareChunks(ctx, g, facts); err != nil {
 			return err
 		}
+		if roots := p.lostRoots(g, facts, types); roots != nil {
+			p.add(roots)
+			continue
+		}
 		decided := verdict.DecideGroup(&verdict.GroupSeen{AG: facts, InodeBtrees: true})
 		rmapbt := g.scrubs[ioctl.ScrubTypeRMAPBT]
 		if rmapbt.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt) && decided.Action != verdict.ActionRebuildInobt {

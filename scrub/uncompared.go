@@ -16,10 +16,9 @@ type uncompared struct {
 	parts        uint64 // of inodes, whatever was not looked at
 	forks, cores uint64 // of these, scrubs of forks and cores that left a comparison out
 	unfinished   uint64 // and those that gave no verdict, for no reason that a repair takes away
-	// before are the marks of each AG when the scrubs began, marks those of all AGs
-	// before, between and after them.
-	before []ioctl.AGHealth
-	marks  ioctl.AGHealth
+	// before are the marks of each AG when the scrubs began, marks those that each
+	// had before, between or after them.
+	before, marks []ioctl.AGHealth
 }
 
 // note counts a scrub that found nothing wrong and is not clean.
@@ -38,12 +37,31 @@ func (u *uncompared) note(res kernel.Result) {
 	}
 }
 
+// uncomparedForks is for what a repair needs of the comparisons with any AG.
 func (u *uncompared) uncomparedForks() verdict.Uncompared {
-	return verdict.Uncompared{Count: u.forks, Marks: u.marks}
+	all := u.allMarks()
+	return verdict.Uncompared{Count: u.forks, Marks: all, Here: all}
+}
+
+// uncomparedForksIn is for what it needs of those with agno: each extent of a fork
+// is compared with the btrees of its own AG.
+func (u *uncompared) uncomparedForksIn(agno ioctl.AGNumber) verdict.Uncompared {
+	out := u.uncomparedForks()
+	if int(agno) < len(u.marks) {
+		out.Here = u.marks[agno]
+	}
+	return out
 }
 
 func (u *uncompared) uncomparedCores() verdict.Uncompared {
-	return verdict.Uncompared{Count: u.cores, Marks: u.marks}
+	return verdict.Uncompared{Count: u.cores, Marks: u.allMarks()}
+}
+
+func (u *uncompared) allMarks() (all ioctl.AGHealth) {
+	for _, m := range u.marks {
+		all |= m
+	}
+	return all
 }
 
 // notFinished says how many scrubs gave no verdict.
@@ -70,8 +88,11 @@ func (p *pass) marked() []ioctl.AGHealth {
 // addMarks takes the marks of now over into those under which inodes were scrubbed.
 func (p *pass) addMarks() []ioctl.AGHealth {
 	now := p.marked()
-	for _, m := range now {
-		p.open.marks |= m
+	if len(p.open.marks) == 0 {
+		p.open.marks = make([]ioctl.AGHealth, len(now))
+	}
+	for i, m := range now {
+		p.open.marks[i] |= m
 	}
 	return now
 }

@@ -104,7 +104,7 @@ func TestRescrubInodes(t *testing.T) {
 				return
 			}
 			assert.Positive(t, p.open.forks)
-			assert.Equal(t, c.after, p.open.marks, "those of before count no more")
+			assert.Equal(t, c.after, p.open.allMarks(), "those of before count no more")
 		})
 	}
 }

@@ -217,7 +217,7 @@ func (p *pass) unheardSharers() []string {
 		out = append(out, fmt.Sprintf("%s could not be opened because of leases or access scanners", plural(n, "inode")))
 	}
 	if p.walk.RefusedTotal > 0 {
-		out = append(out, p.open.uncomparedForks().Why(ioctl.ScrubTypeREFCNTBT)...)
+		out = append(out, p.open.uncomparedForks().Why(ioctl.ScrubTypeREFCNTBT, 0)...)
 		out = append(out, p.open.notFinished()...)
 	}
 	return out

@@ -175,6 +175,69 @@ func (s *Settler) MapsOffsets(r *shadow.Rmap) (bool, error) {
 	return len(s.bmap.Records()) > 0, nil
 }
 
+// HasRoomOnlyFor tells whether the fork that claim, of agno, is a whole mapping of is
+// out of order there: between the mappings before and after it only the offsets of
+// record have room, not its own.
+// Errors: [ioctl.ErrCorrupt]; those that end a run.
+func (s *Settler) HasRoomOnlyFor(claim, record *shadow.Rmap, agno ioctl.AGNumber) (bool, error) {
+	recs, found, err := s.mappingsOf(claim, agno)
+	if err != nil || len(found) != 1 {
+		return false, err
+	}
+	i := found[0]
+	at, length := s.sectors(claim.FileOffset()), s.sectors(uint64(claim.BlockCount))
+	if recs[i].Offset != at || recs[i].Length != length {
+		return false, nil
+	}
+	room := func(start ioctl.DAddr) bool {
+		return (i == 0 || recs[i-1].Offset+recs[i-1].Length <= start) &&
+			(i+1 == len(recs) || start+length <= recs[i+1].Offset)
+	}
+	return room(s.sectors(record.FileOffset())) && !room(at), nil
+}
+
+// OverrunsNext tells whether a mapping of a fork that claim, of agno, is a part of
+// reaches into the offsets of the mapping that follows.
+// Errors: [ioctl.ErrCorrupt]; those that end a run.
+func (s *Settler) OverrunsNext(claim *shadow.Rmap, agno ioctl.AGNumber) (bool, error) {
+	recs, found, err := s.mappingsOf(claim, agno)
+	return slices.ContainsFunc(found, func(i int) bool {
+		return i+1 < len(recs) && recs[i].Offset+recs[i].Length > recs[i+1].Offset
+	}), err
+}
+
+func (s *Settler) sectors(blocks uint64) ioctl.DAddr { return ioctl.DAddr(blocks << s.sectorsLog) }
+
+// mappingsOf reads the fork that claim, of agno, is of, in the order in which it has
+// its mappings, and returns which of them claim is, or is a part of: none if there are
+// more than one call gives.
+func (s *Settler) mappingsOf(claim *shadow.Rmap, agno ioctl.AGNumber) (recs []ioctl.BmapRecord, found []int, err error) {
+	in, err := s.look(claim.Owner)
+	if err != nil || in.file < 0 {
+		return nil, nil, err
+	}
+	fork := ioctl.DataFork
+	if claim.Flags()&shadow.OffsetAttrFork != 0 {
+		fork = ioctl.AttrFork
+	}
+	if err := s.fs.Bmap(in.file, fork, s.bmap); err != nil || !s.bmap.Complete() {
+		return nil, nil, err
+	}
+	recs = s.bmap.Records()
+	from, to := s.sectors(claim.FileOffset()), s.sectors(claim.FileOffset()+uint64(claim.BlockCount))
+	for i := range recs {
+		r := &recs[i]
+		if r.Offset > from || r.Offset+r.Length < to {
+			continue
+		}
+		ag, agbno := s.fs.Geometry().DAddrToAG(r.Block + from - r.Offset)
+		if ag == agno && uint32(agbno) == claim.StartBlock {
+			found = append(found, i)
+		}
+	}
+	return recs, found, nil
+}
+
 // Fork returns the mappings of one fork, as many as one call gives. They are
 // the caller's. None for an inode that cannot be opened.
 // Errors: [ioctl.ErrCorrupt]; those that end a run.

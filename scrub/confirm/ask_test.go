@@ -230,3 +230,50 @@ func TestFlushInode(t *testing.T) {
 		require.ErrorIs(t, r.s.FlushInode(r.t.Context(), uint64(bob)), unix.ENOMEM)
 	})
 }
+
+// A fork whose mappings are out of order, or overrun one another.
+func TestContradictions(t *testing.T) {
+	var list []ioctl.BmapRecord
+	whole := func(off, agbno, count int64) ioctl.BmapRecord {
+		return ioctl.BmapRecord{Offset: ioctl.DAddr(8 * off), Block: ioctl.DAddr(8 * agbno), Length: ioctl.DAddr(8 * count)}
+	}
+	inBubble(t, nil, func(r *rig) {
+		r.k.OnBmap = func(req ioctltest.BmapRequest) ([]ioctl.BmapRecord, unix.Errno) {
+			if req.Fork == ioctl.AttrFork {
+				return nil, 0
+			}
+			return list, 0
+		}
+		room := func(claim, record shadow.Rmap) bool {
+			got, err := r.s.HasRoomOnlyFor(&claim, &record, 0)
+			require.NoError(t, err)
+			return got
+		}
+		overruns := func(claim shadow.Rmap) bool {
+			got, err := r.s.OverrunsNext(&claim, 0)
+			require.NoError(t, err)
+			return got
+		}
+		list = []ioctl.BmapRecord{whole(10, 100, 1), whole(21, 102, 1), whole(12, 104, 1), whole(21, 106, 1)}
+		claim := mapping(102, 1, alice, 21)
+		assert.True(t, room(claim, mapping(102, 1, alice, 11)))
+		assert.False(t, room(claim, mapping(102, 1, alice, 12)), "taken")
+		assert.False(t, room(claim, mapping(102, 1, alice, 9)), "before the one before")
+		assert.False(t, room(mapping(104, 1, alice, 12), mapping(104, 1, alice, 13)), "neither has room")
+		assert.False(t, room(mapping(106, 1, alice, 21), mapping(106, 1, alice, 13)), "both have room")
+		assert.False(t, room(mapping(103, 1, alice, 21), mapping(103, 1, alice, 11)), "no mapping of the fork")
+		attrs := mapping(102, 1, alice, 21)
+		attrs.Offset |= shadow.OffsetAttrFork
+		assert.False(t, room(attrs, mapping(102, 1, alice, 11)), "the other fork")
+		got, err := r.s.HasRoomOnlyFor(&claim, &claim, 1)
+		require.NoError(t, err)
+		assert.False(t, got, "another AG")
+
+		list = []ioctl.BmapRecord{whole(10, 100, 3), whole(12, 102, 1), whole(20, 110, 2), whole(22, 112, 1)}
+		assert.False(t, room(mapping(101, 1, alice, 11), mapping(101, 1, alice, 14)), "a part of a mapping")
+		assert.True(t, overruns(mapping(101, 2, alice, 11)))
+		assert.True(t, overruns(mapping(102, 1, alice, 12)), "one of the two that have it")
+		assert.False(t, overruns(mapping(110, 2, alice, 20)), "the next one follows")
+		assert.False(t, overruns(mapping(112, 1, alice, 22)), "there is no next one")
+	})
+}

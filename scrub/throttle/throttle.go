@@ -33,7 +33,7 @@ type Throttle struct {
 	waiting []chan struct{} // turns that wait for a place, in their order
 	counted time.Time       // up to when held is
 	held    time.Duration
-	next    time.Time     // of the next sample
+	next    time.Time // of the next sample
 	looks   int
 	quit    chan struct{} // closed by Hurry
 }

@@ -72,6 +72,9 @@ type AG struct {
 	// InodesCounted: the AGI counts as many inodes as the rmapbt has room for in
 	// its inode chunks.
 	InodesCounted bool
+	// NoMetadataLeaked: of the blocks that nobody owns and the bnobt does not have none
+	// is one of metadata, by what they say themselves.
+	NoMetadataLeaked bool
 	// InodesListed: the AGI counts as many inodes as the chunks that INUMBERS
 	// lists have.
 	InodesListed bool
@@ -132,7 +135,7 @@ func (ag *AG) Clean(t, target ioctl.ScrubType) (string, bool) {
 		for _, bit := range btreeSick {
 			all |= bit
 		}
-		excused |= btreeSick[t] | uncompared(t, target)
+		excused |= btreeSick[t] | uncompared(t, target) | ag.vouchedMarks(target)
 		if ag.Sick&all&^excused != 0 || ag.Sick&excused&^btreeSick[t] == 0 {
 			return fmt.Sprintf("the %s scrub of AG %d could not compare everything (ag_sick %s)", t, ag.AGNo, ag.Sick), false
 		}
@@ -149,6 +152,18 @@ func uncompared(t, target ioctl.ScrubType) ioctl.AGHealth {
 		return ioctl.AGHealthRefcountbt
 	}
 	return 0
+}
+
+// vouchedMarks has the inode btrees where a rebuild of the free space btrees of ag
+// can do without them: all inode chunks were compared with the rmapbt here, the AGI
+// counts as many inodes as the rmapbt has room for, and no block that would become
+// free space says that it is metadata.
+func (ag *AG) vouchedMarks(target ioctl.ScrubType) ioctl.AGHealth {
+	frees := target == ioctl.ScrubTypeBNOBT || target == ioctl.ScrubTypeCNTBT
+	if !frees || !ag.ChunksCompared || !ag.InodesCounted || len(ag.ChunksUncovered) > 0 || !ag.NoMetadataLeaked {
+		return 0
+	}
+	return ioctl.AGHealthInobt | ioctl.AGHealthFinobt
 }
 
 func block(b []Blocker, clause string, whys ...string) []Blocker {
@@ -285,12 +300,63 @@ func MayRebuildBnobt(ag *AG) []Blocker {
 		b = block(b, "source", why)
 	}
 	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT} {
-		if why, ok := ag.Clean(t, target); !ok {
+		if why, ok := ag.Clean(t, target); !ok && btreeSick[t]&ag.vouchedMarks(target) == 0 {
 			b = block(b, "source", why)
 		}
 	}
 	b = block(b, "source", ag.ForksUnproven...)
-	return block(b, "source", ag.ForksUncompared.Why(target)...)
+	return block(b, "source", ag.ForksUncompared.Why(target, ag.vouchedMarks(target))...)
+}
+
+// MayFindRoots lists what stands against having the kernel look for the btrees of ag
+// anew (an AGF repair), where all that is known to be wrong is that the AGF has no
+// good roots of the free space btrees, and so nothing can be compared with these. It
+// finds them among the blocks that the rmapbt has for them, by what each block says
+// that it is, frees nothing, and gives up where one is not found. The caller knows
+// that the AGF counts all that the rmapbt has, so that neither is older than the other.
+func MayFindRoots(ag *AG) []Blocker {
+	var b []Blocker
+	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !ag.RmapReadable || !s.Ran || !s.Flags.Has(ioctl.ScrubCorrupt) {
+		b = block(b, "source", fmt.Sprintf("it is not the roots in the AGF of AG %d that are known to be wrong", ag.AGNo))
+	}
+	for i := range ag.Open {
+		b = block(b, "proven", ag.Open[i].What)
+	}
+	b = block(b, "proven", ag.Unsettled...)
+	const space = ioctl.AGHealthBnobt | ioctl.AGHealthCntbt
+	for _, t := range []ioctl.ScrubType{
+		ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT,
+	} {
+		s := ag.Scrubs[t]
+		if !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubXCorrupt|ioctl.ScrubIncomplete) || ag.Sick&btreeSick[t] != 0 {
+			b = block(b, "proven", fmt.Sprintf("the %s of AG %d is not known to be in order", t, ag.AGNo))
+		}
+	}
+	if ag.Sick&space == 0 {
+		b = block(b, "vote", fmt.Sprintf("the free space btrees of AG %d are not marked, so that it is not their roots", ag.AGNo))
+	}
+	return b
+}
+
+// MayFindInodeRoots is [MayFindRoots] for the roots of the inode btrees in the AGI. The
+// rmapbt only has to be sound in itself: it disagrees with the block that is taken for
+// a root. That the AGI counts the inodes of the rmapbt's chunks says that neither is
+// older than the other.
+func MayFindInodeRoots(ag *AG) []Blocker {
+	var b []Blocker
+	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeAGF} {
+		if s := ag.Scrubs[t]; !ag.RmapReadable || !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
+			b = block(b, "proven", fmt.Sprintf("the %s of AG %d is not known to be sound in itself", t, ag.AGNo))
+		}
+	}
+	for i := range ag.Open {
+		b = block(b, "proven", ag.Open[i].What)
+	}
+	b = block(b, "proven", ag.Unsettled...)
+	if !ag.InodesCounted {
+		b = block(b, "vote", fmt.Sprintf("the AGI of AG %d does not count the inodes that the rmapbt has room for", ag.AGNo))
+	}
+	return b
 }
 
 // agflCounted tells whether the AGFL only disagrees, names no block of anybody

@@ -103,6 +103,10 @@ type Inode struct {
 	// and AttrRan whether they gave a verdict at all.
 	DataScrub, AttrScrub ioctl.ScrubFlags
 	DataRan, AttrRan     bool
+	// NamesBad: it is a directory, and the kernel does not find in order what lies in
+	// its data fork; AttrsBad: so it is with its attributes. Only asked where the
+	// offset of a mapping is in dispute.
+	NamesBad, AttrsBad bool
 	// UnreadableAttr tells which fork an OwnerUnreadable inode lost.
 	UnreadableAttr bool
 	// Recorded is how many blocks the rmapbts of all AGs give to the inode, those
@@ -144,6 +148,12 @@ type Piece struct {
 	// Elsewhere: the fork that Record is of maps its file offsets, or some of them,
 	// to other blocks.
 	Elsewhere bool
+	// RoomForRecord: Claim is out of order in its fork, and the offsets of Record
+	// would be in order there.
+	RoomForRecord bool
+	// OverrunsNext: the mapping that Claim is of, or a part of, reaches into the
+	// offsets of the next one in its fork.
+	OverrunsNext bool
 	// Shared is what the refcountbt says (W5): there are records of written data
 	// on the blocks, and all of them are marked as shared. The kernel marks a
 	// record if any of its blocks is, so that clear is certain and set is not.
@@ -154,6 +164,14 @@ type Piece struct {
 	// RmapbtBad: the kernel's scrub of this AG's rmapbt finds it corrupt, or at
 	// odds with another structure.
 	RmapbtBad bool
+}
+
+// OffsetDiffers tells whether fork and rmapbt have the blocks at different offsets of
+// the same fork, and say the same otherwise.
+func (p *Piece) OffsetDiffers() bool {
+	c, r := p.Claim, p.Record
+	return c != nil && r != nil && c.HasOffset() && r.HasOffset() &&
+		c.Owner == r.Owner && c.Flags() == r.Flags() && c.FileOffset() != r.FileOffset()
 }
 
 // End is the first block after the piece.

@@ -133,7 +133,7 @@ func (ag *AG) vouchedFor(target ioctl.ScrubType) bool {
 		return false
 	}
 	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT, ioctl.ScrubTypeREFCNTBT} {
-		if _, ok := ag.Clean(t, target); !ok {
+		if _, ok := ag.Clean(t, target); !ok && btreeSick[t]&ag.vouchedMarks(target) == 0 {
 			return false
 		}
 	}

@@ -69,6 +69,50 @@ func (e *seen) sharedSoWritten() bool {
 	return len(e.p.OtherClaims) > 0 && len(e.p.OtherClaims) == len(e.p.OtherRecords)
 }
 
+// outOfOrder: the fork contradicts itself where it contradicts the rmapbt, and the
+// counters of the inode, the bnobt and all other owners have nothing against either.
+// It is the one difference of that inode: the mappings around, with which both are
+// held to be in order or not, are those of the rmapbt too. A listing that lacks
+// mappings, as one of a fork that is out of order may, does not add up to the counters.
+func (e *seen) outOfOrder() bool {
+	in := e.claimant
+	for i := range e.d.Pieces {
+		p := &e.d.Pieces[i]
+		if p != e.p && (p.Claim != nil && p.Claim.Owner == e.c.Owner || p.Record != nil && p.Record.Owner == e.c.Owner) {
+			return false
+		}
+	}
+	return e.p.OffsetDiffers() && e.p.RoomForRecord &&
+		in.State == OwnerLive && in.Counters == CountersMatchFork && in.Blocks == in.ForkBlocks &&
+		e.claimRan() && e.claimScrub().Has(ioctl.ScrubCorrupt) && e.p.standsFor(e.r)
+}
+
+// tooLong: the inode counts as many blocks as the rmapbts have of it, and its forks
+// have more by just those that no record covers.
+func (e *seen) tooLong() bool {
+	in := e.claimant
+	// What the fork has twice, and the rmapbt once, at the same offset stays.
+	twice := len(e.p.OtherClaims) == 1 && has(e.p.OtherClaims, e.c) && len(e.p.OtherRecords) == 1 && has(e.p.OtherRecords, e.c)
+	if !e.p.OverrunsNext || !twice && !e.p.claimDenied() || in.State != OwnerLive ||
+		!in.RecordedKnown || in.Recorded != in.Blocks || !e.claimRan() || !e.claimScrub().Has(ioctl.ScrubCorrupt) {
+		return false
+	}
+	var over uint64
+	for i := range e.d.Pieces {
+		if p := &e.d.Pieces[i]; p.Claim != nil && p.Record == nil && p.Claim.Owner == e.c.Owner {
+			over += uint64(p.Count)
+		}
+	}
+	return in.ForkBlocks == in.Blocks+over
+}
+
+func (e *seen) contentsCorrupt() bool {
+	if isAttr(e.c) {
+		return e.claimant.AttrsBad
+	}
+	return e.claimant.NamesBad
+}
+
 func has(set []shadow.Rmap, r *shadow.Rmap) bool {
 	for i := range set {
 		if set[i] == *r {
@@ -163,6 +207,10 @@ func (e *seen) whyCountersDenied() string {
 
 func (e *seen) whyNeither() string {
 	return fmt.Sprintf("the counters of inode %d %s", e.named.Ino, e.named.Counters)
+}
+
+func (e *seen) whyContentsCorrupt() string {
+	return fmt.Sprintf("the kernel finds the directory or attributes of inode %d corrupt, which speaks against the fork: the record may be the only trace of where the blocks belong", e.c.Owner)
 }
 
 func (e *seen) whyElsewhere() string {

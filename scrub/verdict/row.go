@@ -13,7 +13,7 @@ import (
 // lines here: one that decides, and those that hold for want of a witness.
 type Row struct {
 	Number int
-	Letter string // "b" for rows 3b, 6b, 9b and 11b
+	Letter string // "b" for rows 3b, 5b, 6b, 9b, 11b and 12b
 	// Seen says in words what the evidence has to show.
 	Seen    string
 	AtFault Structure

@@ -64,7 +64,7 @@ func decidePiece(d *Dispute, p *Piece) Decision {
 // those that doubt a claim, those for a claim without record, those for a claim
 // and another record, and those for a record without claim.
 func Table() []Row {
-	return slices.Concat([]Row{displacedRow}, doubts, missing[len(doubts):], []Row{sharedUnwritten}, differing[1+len(doubts):], extra)
+	return slices.Concat([]Row{displacedRow, tooLong}, doubts, missing[1+len(doubts):], []Row{sharedUnwritten, outOfOrder}, differing[2+len(doubts):], extra)
 }
 
 // doubts hold a piece whose claim is itself not beyond doubt: the bnobt,
@@ -130,7 +130,7 @@ var doubts = []Row{
 }
 
 // missing: a fork has an extent, and the rmapbt no record of it.
-var missing = slices.Concat(doubts, []Row{
+var missing = slices.Concat([]Row{tooLong}, doubts, []Row{
 	{
 		Number: 13, Seen: "the rmapbt calls an extent of a fork a block of that fork's btree, and the tree has one block less",
 		AtFault: Rmapbt, Action: ActionRebuildRmapbt,
@@ -149,12 +149,35 @@ var sharedUnwritten = Row{
 	when: (*seen).sharedSoWritten,
 }
 
+// tooLong comes before the doubts as well: it goes against the claim in all that
+// they doubt it for.
+var tooLong = Row{
+	Number: 5, Letter: "b", Seen: "a fork has more blocks than its inode counts, of which the rmapbts have all; the mapping overruns the next one, and two witnesses deny the blocks",
+	AtFault: DataFork, Action: ActionRebuildFork,
+	when: (*seen).tooLong,
+}
+
+// outOfOrder comes before the doubts too: that the kernel finds the fork corrupt in
+// itself is part of it. Fork and rmapbt have the same blocks of one file, so that
+// nothing comes or goes, and its mappings around bear the rmapbt out.
+var outOfOrder = Row{
+	Number: 12, Letter: "b", Seen: "only the offset differs, the fork is corrupt in itself, and out of order there but for the offset of the rmapbt",
+	AtFault: DataFork, Action: ActionRebuildFork,
+	when: (*seen).outOfOrder,
+}
+
 // differing: fork and rmapbt both know the blocks, and say different things.
-var differing = slices.Concat([]Row{sharedUnwritten}, doubts, []Row{
+var differing = slices.Concat([]Row{sharedUnwritten, outOfOrder}, doubts, []Row{
 	{
 		Number: 11, Seen: "the fork says unwritten and the rmapbt written, and nobody else speaks", AtFault: Undecided,
 		when: func(e *seen) bool { return e.sameOwner() && unwrittenOnly(e.c, e.r) },
 		why:  say("the fork says unwritten where the rmapbt says written, and no third witness speaks"),
+	},
+	{
+		// Blocks of a directory or of attributes name one another by their offsets.
+		Number: 12, Seen: "only the offset differs, and the kernel finds the directory or attributes in the fork corrupt", AtFault: Undecided, OnlyTrace: true,
+		when: func(e *seen) bool { return e.p.OffsetDiffers() && e.contentsCorrupt() },
+		why:  (*seen).whyContentsCorrupt,
 	},
 	{
 		Number: 12, Seen: "only the offset differs", AtFault: Rmapbt, Action: ActionRebuildRmapbt,

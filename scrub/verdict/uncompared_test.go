@@ -37,11 +37,11 @@ func TestUncompared(t *testing.T) {
 		{"an inode btree", 2, ioctl.AGHealthInobt, true, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			u := verdict.Uncompared{Count: c.count, Marks: c.marks}
+			u := verdict.Uncompared{Count: c.count, Marks: c.marks, Here: c.marks}
 			ag := soundAG()
 			ag.ForksUncompared = u
 			assert.Equal(t, c.bno, len(verdict.MayRebuildBnobt(ag)) > 0)
-			assert.Equal(t, c.refcnt, len(u.Why(ioctl.ScrubTypeREFCNTBT)) > 0)
+			assert.Equal(t, c.refcnt, len(u.Why(ioctl.ScrubTypeREFCNTBT, 0)) > 0)
 			ag = soundAG()
 			ag.OwnersUncompared = u
 			assert.Equal(t, c.owners, len(verdict.MayRebuildRmapbt(soundFS(), ag)) > 0)

@@ -40,16 +40,18 @@ var (
 	symlinkMagic = uint32(0x58534c4d)
 	agfMagic     = uint32(0x58414746)
 	agflMagic    = uint32(0x5841464c)
+	agiMagic     = uint32(0x58414749)
 	inodeMagic   = uint16(0x494e)
 )
 
-// Places of fields in the AGF and the AGFL.
+// Places of fields in the AGF, the AGFL and the AGI.
 //
-// Source: fs/xfs/libxfs/xfs_format.h (struct xfs_agf, struct xfs_agfl).
+// Source: fs/xfs/libxfs/xfs_format.h (struct xfs_agf, struct xfs_agfl, struct xfs_agi).
 const (
 	agfSeqno, agfFirst, agfCount                 = 8, 40, 48
 	agfFree, agfLongest, agfBtreeBlocks, agfUUID = 52, 56, 60, 64
 	agflSeqno, agflUUID, agflHeader              = 4, 8, 36
+	agiRoot, agiUUID, agiFreeRoot                = 20, 296, 328
 )
 
 // agRoots is how many btrees share the AGF's counter.
@@ -78,6 +80,38 @@ func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 		s.AGFL = append(s.AGFL, ioctl.AGBlock(be.Uint32(agfl[at:])))
 	}
 	return s, true
+}
+
+// Root is what the AGI has for the root of an inode btree.
+type Root struct {
+	Kind   Kind
+	Block  ioctl.AGBlock
+	Levels uint32
+}
+
+// IsRoot tells whether a block of that btree is at the height of its root, and
+// without siblings.
+func (r *Root) IsRoot(block []byte) bool {
+	const none = ^uint32(0)
+	be := binary.BigEndian
+	return uint32(be.Uint16(block[4:]))+1 == r.Levels && be.Uint32(block[8:]) == none && be.Uint32(block[12:]) == none
+}
+
+// InodeRoots takes the roots of the inode btrees from the sector of the AG's AGI; none
+// where that is not what it should be.
+func (s *Self) InodeRoots(agi []byte, finobt bool) []Root {
+	be := binary.BigEndian
+	if len(agi) < agiFreeRoot+8 || be.Uint32(agi) != agiMagic || be.Uint32(agi[agfSeqno:]) != uint32(s.AGNo) || [16]byte(agi[agiUUID:]) != s.UUID {
+		return nil
+	}
+	root := func(kind Kind, at int) Root {
+		return Root{kind, ioctl.AGBlock(be.Uint32(agi[at:])), be.Uint32(agi[at+4:])}
+	}
+	out := []Root{root("inobt", agiRoot)}
+	if finobt {
+		out = append(out, root("finobt", agiFreeRoot))
+	}
+	return out
 }
 
 // KindOf is what the block at byte offset at of the device says it is; "" where

@@ -43,6 +43,24 @@ func TestOwnBlocksOnLoop(t *testing.T) {
 			assert.Greater(t, has, uint64(10))
 			_, ok = witness.ReadSelf(agno+1, agf, agfl)
 			assert.False(t, ok, "another AG's headers")
+
+			agi := make([]byte, sector)
+			_, err = raw.ReadAt(agi, at+2*sector)
+			require.NoError(t, err)
+			roots := self.InodeRoots(agi, true)
+			require.Len(t, roots, 2)
+			for _, root := range roots {
+				block := make([]byte, geo.BlockSize)
+				where := geo.AGByte(agno, root.Block)
+				_, err = raw.ReadAt(block, int64(where))
+				require.NoError(t, err)
+				assert.Equal(t, root.Kind, self.KindOf(block, where, geo.AGToIno(agno, root.Block, 0)))
+				assert.True(t, root.IsRoot(block))
+				root.Levels++
+				assert.False(t, root.IsRoot(block))
+			}
+			assert.Len(t, self.InodeRoots(agi, false), 1)
+			assert.Empty(t, self.InodeRoots(agf, true), "an AGF")
 		}
 	})
 }
