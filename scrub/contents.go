@@ -64,15 +64,20 @@ func (c *contents) metadata(r verdict.Range) bool {
 // kindOf is what a block of the AG says that it is; "agfl" if it is on the AG's free
 // list.
 func (c *contents) kindOf(agbno ioctl.AGBlock) (witness.Kind, error) {
-	if slices.Contains(c.self.AGFL, agbno) {
-		return "agfl", nil
-	}
+	_, kind, err := c.read(agbno)
+	return kind, err
+}
+
+func (c *contents) read(agbno ioctl.AGBlock) ([]byte, witness.Kind, error) {
 	at := c.geo.AGByte(c.self.AGNo, agbno)
 	block, err := c.raw.Read(at, ioctl.ByteOff(c.geo.BlockSize))
-	if err != nil {
-		return "", err
+	switch {
+	case err != nil:
+		return nil, "", err
+	case slices.Contains(c.self.AGFL, agbno):
+		return block, "agfl", nil
 	}
-	return c.self.KindOf(block, at, c.geo.AGToIno(c.self.AGNo, agbno, 0)), nil
+	return block, c.self.KindOf(block, at, c.geo.AGToIno(c.self.AGNo, agbno, 0)), nil
 }
 
 // notMetadata leaves out of ranges those blocks that say of themselves that they
@@ -241,6 +246,10 @@ type ownBlocks struct {
 	own           uint64
 	alone         bool // no other record has one of these, and the bnobt has none free but of the AGFL
 	gaps, longest uint64
+}
+
+func (n *ownBlocks) countedBy(agf *witness.Self) bool {
+	return n.alone && n.own == agf.Own && n.gaps == uint64(agf.FreeBlocks) && n.longest == uint64(agf.Longest)
 }
 
 func (p *pass) ownBlocks(ctx context.Context, g *group, agfl []ioctl.AGBlock) (ownBlocks, error) {

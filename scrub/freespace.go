@@ -83,7 +83,8 @@ const maxInside = 1
 // lost. Then neither the space nor the counter is to be set right. Of one that has
 // all that it counts in the rmapbts none is missing. Nor of those whose forks lie in
 // the inode, so that no write of them alone can have been lost, where all of them
-// together miss fewer blocks than lie in any one place without an owner.
+// together miss fewer blocks than lie in any one place without an owner, and these
+// lie nowhere beside theirs.
 func (p *pass) wantsLeaked() string {
 	leaked, least := uint64(0), uint64(math.MaxUint64)
 	for i := range p.groups {
@@ -111,13 +112,38 @@ func (p *pass) wantsLeaked() string {
 			first = ino
 		}
 		missing += seen.Blocks - seen.ForkBlocks
-		inside = inside && seen.Extents <= maxInside && seen.AExtents <= maxInside
+		inside = inside && seen.Extents <= maxInside && seen.AExtents <= maxInside && !p.touchesLeaked(ino)
 	}
 	if missing == 0 || inside && missing < least {
 		return ""
 	}
 	return fmt.Sprintf("inode %d counts more than its forks have, %s in all such inodes, and %s have no owner", first,
 		plural(missing, "block"), plural(leaked, "block"))
+}
+
+// touchesLeaked tells whether blocks that nobody owns lie right before or behind those
+// of a fork of ino: its mapping may have been longer.
+func (p *pass) touchesLeaked(ino ioctl.Ino) bool {
+	for _, fork := range []ioctl.Fork{ioctl.DataFork, ioctl.AttrFork} {
+		recs, err := p.settler.Fork(uint64(ino), fork)
+		if err != nil {
+			return true
+		}
+		for i := range recs {
+			agno, agbno := p.r.fs.Geometry().DAddrToAG(recs[i].Block)
+			if uint64(agno) >= uint64(len(p.groups)) {
+				continue // not allocated yet
+			}
+			end := uint64(agbno) + uint64(recs[i].Length)*512/uint64(p.r.fs.Geometry().BlockSize)
+			_, leaked := p.spaceConflicts(&p.groups[agno])
+			for _, r := range leaked {
+				if uint64(r.Start) == end || uint64(r.Start)+uint64(r.Count) == uint64(agbno) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // lostWrites tells of a dispute in which a record may be the only trace of lost

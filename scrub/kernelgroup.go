@@ -76,8 +76,11 @@ func (p *pass) findMetadata(fs *verdict.FS, g *group, t ioctl.ScrubType, types [
 		if !g.headerLost || !g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt) {
 			f.blockers = verdict.RmapbtProven(facts, t, 0)
 		}
-		if len(f.blockers) > 0 && t == ioctl.ScrubTypeAGF && p.countedByAGF(g) {
-			f.blockers = verdict.MayFindRoots(facts)
+		if len(f.blockers) > 0 && t == ioctl.ScrubTypeAGF {
+			if lost := p.lostSpaceRoots(g); len(lost) > 0 {
+				f.Witnesses = append(f.Witnesses, lost...)
+				f.blockers = verdict.MayFindRoots(facts)
+			}
 		}
 	}
 	if len(f.blockers) > 0 {

@@ -10,32 +10,75 @@ import (
 	"github.com/scrubd/scrubd/shadow"
 )
 
-// countedByAGF tells whether all that the AGF on the disk counts is what the rmapbt of
-// g has: the blocks of its btrees and AGFL, and all free space and the longest of it.
-// Only one of now does, whatever it has for roots.
-func (p *pass) countedByAGF(g *group) bool {
+// A header with a wrong root hides a whole btree. The kernel's repair of the header
+// finds btrees by their blocks, and believes what it finds. So the same is done here
+// first, below the filesystem: of each kind there has to be one tree, all blocks that
+// the rmapbt has for these trees have to be in them or on the AGFL, and what their
+// records add up to has to be what the header counts, and what the rmapbt leaves. An
+// old header, an old leaf, or a block that was a root once, does not. What was written
+// in memory only does not either, and is waited for.
+
+// ownedBy lists the blocks that the rmapbt of g gives to owner; false where it cannot
+// be read to its end, or has too many.
+func (p *pass) ownedBy(g *group, owner uint64) (out []ioctl.AGBlock, whole bool) {
+	whole, err := p.eachRecord(p.r.ctx, g, func(r *shadow.Rmap) error {
+		for i := uint32(0); r.Owner == owner && i < r.BlockCount && len(out) <= maxOwnBlocks; i++ {
+			out = append(out, ioctl.AGBlock(r.StartBlock+i))
+		}
+		return p.r.ctx.Err()
+	})
+	return out, err == nil && whole && len(out) <= maxOwnBlocks
+}
+
+// lostSpaceRoots says which roots of the free space btrees in the AGF of g are none,
+// nothing if they are all right or if the kernel might find others than these trees.
+func (p *pass) lostSpaceRoots(g *group) []Witness {
 	if g.rmapErr != nil {
-		return false
+		return nil
 	}
 	c := p.lookInto(g.agno)
 	if c == nil {
-		return false
+		return nil
 	}
-	self := c.self
-	c.close()
+	defer c.close()
+	own, whole := p.ownedBy(g, shadow.OwnerAG)
 	n, err := p.ownBlocks(p.r.ctx, g, nil)
-	return err == nil && n.countedBy(self) && p.allOwnedByAG(g, self.AGFL)
+	if err != nil || !whole || !n.countedBy(c.self) || !p.allOwnedByAG(g, c.self.AGFL) {
+		return nil
+	}
+	var trees []*agTree
+	var out []Witness
+	for _, root := range c.self.Roots {
+		t := c.findTree(root.Kind, own)
+		if t == nil || root.Kind != "rmapbt" && (t.sum != uint64(c.self.FreeBlocks) || t.longest != uint64(c.self.Longest)) {
+			return nil
+		}
+		trees = append(trees, t)
+		if !t.at(root) {
+			if root.Kind == "rmapbt" {
+				return nil
+			}
+			out = append(out, sayRoot("agf", root, t))
+		}
+	}
+	if !c.allIn(own, trees...) {
+		return nil
+	}
+	return out
 }
 
-func (n *ownBlocks) countedBy(agf *witness.Self) bool {
-	return n.alone && n.own == agf.Own && n.gaps == uint64(agf.FreeBlocks) && n.longest == uint64(agf.Longest)
+func sayRoot(header string, has witness.Root, t *agTree) Witness {
+	return Witness{header, fmt.Sprintf("has block %d and %d levels for the %s, which has its root in block %d, %d levels high",
+		has.Block, has.Levels, has.Kind, t.root, t.levels)}
 }
 
-// lostRoots is the finding that the AGI of g has a block for the root of an inode
-// btree that is none, nil if it has not, or if the kernel has looked for the roots
-// before and not found them. facts are those with the inode chunks compared.
+// lostRoots is the finding that the AGI of g does not have the root of an inode btree,
+// nil if it has. facts are those with the inode chunks compared.
 func (p *pass) lostRoots(g *group, facts *verdict.AG, types []ioctl.ScrubType) *finding {
-	wrong := p.wrongInodeRoots(g)
+	if len(verdict.MayFindInodeRoots(facts)) > 0 {
+		return nil
+	}
+	wrong := p.lostInodeRoots(g)
 	if len(wrong) == 0 {
 		return nil
 	}
@@ -50,52 +93,41 @@ func (p *pass) lostRoots(g *group, facts *verdict.AG, types []ioctl.ScrubType) *
 	for _, t := range f.ScrubTypes {
 		f.Witnesses = append(f.Witnesses, Witness{"kernel scrub", fmt.Sprintf("%s: %s", t, g.scrubs[t].Flags)})
 	}
-	if p.r.tries[p.placeOf(f)] > 0 || len(verdict.MayFindInodeRoots(facts)) > 0 {
-		return nil
-	}
 	return f
 }
 
-// wrongInodeRoots says which roots in the AGI of g on the disk are none, by what the
-// blocks say that they are, and the rmapbt of whose they are.
-func (p *pass) wrongInodeRoots(g *group) []Witness {
+// lostInodeRoots says which roots in the AGI of g are none, as lostSpaceRoots does.
+func (p *pass) lostInodeRoots(g *group) []Witness {
 	c := p.lookInto(g.agno)
 	if c == nil {
 		return nil
 	}
 	defer c.close()
 	sector := ioctl.ByteOff(c.geo.SectorSize)
-	agi, err := c.raw.Read(c.geo.AGByte(g.agno, 0)+2*sector, sector)
+	raw, err := c.raw.Read(c.geo.AGByte(g.agno, 0)+2*sector, sector)
 	if err != nil {
 		return nil
 	}
+	agi := c.self.ReadAGI(raw, c.geo.Has(ioctl.FlagFinobt))
+	geo, err := p.r.fs.AGGeometry(g.agno)
+	own, whole := p.ownedBy(g, shadow.OwnerInobt)
+	if agi == nil || err != nil || !whole || geo.InodeCount != agi.Count || geo.FreeInodes != agi.Free {
+		return nil
+	}
+	var trees []*agTree
 	var out []Witness
-	for _, root := range c.self.InodeRoots(agi, c.geo.Has(ioctl.FlagFinobt)) {
-		if why := p.notRoot(c, g, root); why != "" {
-			out = append(out, Witness{"agi", fmt.Sprintf("has block %d for the root of the %s, %s", root.Block, root.Kind, why)})
+	for _, root := range agi.Roots {
+		t := c.findTree(root.Kind, own)
+		if t == nil || t.free != uint64(agi.Free) || root.Kind == "inobt" && t.sum != uint64(agi.Count) {
+			return nil
+		}
+		trees = append(trees, t)
+		if !t.at(root) {
+			out = append(out, sayRoot("agi", root, t))
 		}
 	}
+	if !c.allIn(own, trees...) {
+		return nil
+	}
 	return out
-}
-
-func (p *pass) notRoot(c *contents, g *group, root witness.Root) string {
-	if root.Block >= c.geo.AGLength(g.agno) {
-		return "which is behind the end of the AG"
-	}
-	at := c.geo.AGByte(g.agno, root.Block)
-	block, err := c.raw.Read(at, ioctl.ByteOff(c.geo.BlockSize))
-	if err != nil {
-		return ""
-	}
-	switch kind := c.self.KindOf(block, at, c.geo.AGToIno(g.agno, root.Block, 0)); {
-	case kind == root.Kind && root.IsRoot(block):
-		return ""
-	case kind == root.Kind:
-		return fmt.Sprintf("which is one of that btree, and not at level %d", root.Levels-1)
-	}
-	recs, err := witness.RmapWindow(p.r.fs, g.agno, root.Block, 1, p.fsmapBuf, nil)
-	if err != nil || len(recs) == 1 && recs[0].Owner == shadow.OwnerInobt {
-		return "" // it may be a root that was damaged
-	}
-	return "which does not say that it is one, and which the rmapbt has no inode btree in"
 }

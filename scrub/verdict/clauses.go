@@ -73,7 +73,7 @@ type AG struct {
 	// its inode chunks.
 	InodesCounted bool
 	// NoMetadataLeaked: of the blocks that nobody owns and the bnobt does not have none
-	// is one of metadata, by what they say themselves.
+	// says that it is one of the AG's btrees or AGFL, of inodes, or of a fork's btree.
 	NoMetadataLeaked bool
 	// InodesListed: the AGI counts as many inodes as the chunks that INUMBERS
 	// lists have.
@@ -312,8 +312,8 @@ func MayRebuildBnobt(ag *AG) []Blocker {
 // anew (an AGF repair), where all that is known to be wrong is that the AGF has no
 // good roots of the free space btrees, and so nothing can be compared with these. It
 // finds them among the blocks that the rmapbt has for them, by what each block says
-// that it is, frees nothing, and gives up where one is not found. The caller knows
-// that the AGF counts all that the rmapbt has, so that neither is older than the other.
+// that it is, frees nothing, and gives up where one is not found. The caller has
+// looked for them as well, and found each, and that all adds up.
 func MayFindRoots(ag *AG) []Blocker {
 	var b []Blocker
 	if s := ag.Scrubs[ioctl.ScrubTypeAGF]; !ag.RmapReadable || !s.Ran || !s.Flags.Has(ioctl.ScrubCorrupt) {
@@ -341,7 +341,7 @@ func MayFindRoots(ag *AG) []Blocker {
 // MayFindInodeRoots is [MayFindRoots] for the roots of the inode btrees in the AGI. The
 // rmapbt only has to be sound in itself: it disagrees with the block that is taken for
 // a root. That the AGI counts the inodes of the rmapbt's chunks says that neither is
-// older than the other.
+// older than the other; the repair counts them anew.
 func MayFindInodeRoots(ag *AG) []Blocker {
 	var b []Blocker
 	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeAGF} {
@@ -356,7 +356,7 @@ func MayFindInodeRoots(ag *AG) []Blocker {
 	if !ag.InodesCounted {
 		b = block(b, "vote", fmt.Sprintf("the AGI of AG %d does not count the inodes that the rmapbt has room for", ag.AGNo))
 	}
-	return b
+	return block(b, "vote", ag.ChunksUncovered...)
 }
 
 // agflCounted tells whether the AGFL only disagrees, names no block of anybody

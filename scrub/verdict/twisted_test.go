@@ -217,6 +217,7 @@ func TestMayFindInodeRoots(t *testing.T) {
 		"the AGF is":                func(ag *verdict.AG) { says(ag, ioctl.ScrubTypeAGF, corrupt) },
 		"a dispute is open":         func(ag *verdict.AG) { ag.Open = []verdict.Open{{What: "blocks 3+4"}} },
 		"one is not settled":        func(ag *verdict.AG) { ag.Unsettled = []string{"blocks 3+4"} },
+		"a chunk is missing":        func(ag *verdict.AG) { ag.ChunksUncovered = []string{"that of inode 64"} },
 		"the inodes do not add up":  func(ag *verdict.AG) { ag.InodesCounted = false },
 	} {
 		ag := base()

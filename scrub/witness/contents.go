@@ -21,8 +21,10 @@ type Self struct {
 	// Own is how many blocks the AGF counts for bnobt, cntbt and rmapbt, whose roots
 	// its counter leaves out, and for the AGFL.
 	Own uint64
-	// FreeBlocks and Longest are the AGF's word about the free space.
+	// FreeBlocks and Longest are the AGF's word about the free space, Roots those of
+	// bnobt, cntbt and rmapbt.
 	FreeBlocks, Longest uint32
+	Roots               []Root
 }
 
 // Kind is what a block says it is, "" for anything that may be data.
@@ -51,7 +53,9 @@ const (
 	agfSeqno, agfFirst, agfCount                 = 8, 40, 48
 	agfFree, agfLongest, agfBtreeBlocks, agfUUID = 52, 56, 60, 64
 	agflSeqno, agflUUID, agflHeader              = 4, 8, 36
-	agiRoot, agiUUID, agiFreeRoot                = 20, 296, 328
+	agfRoots, agfLevels                          = 16, 28
+	agiCount, agiRoot, agiFree                   = 16, 20, 28
+	agiUUID, agiFreeRoot                         = 296, 328
 )
 
 // agRoots is how many btrees share the AGF's counter.
@@ -75,6 +79,9 @@ func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 	}
 	s.FreeBlocks, s.Longest = be.Uint32(agf[agfFree:]), be.Uint32(agf[agfLongest:])
 	s.Own = uint64(be.Uint32(agf[agfBtreeBlocks:])) + agRoots + uint64(count)
+	for i, kind := range []Kind{"bnobt", "cntbt", "rmapbt"} {
+		s.Roots = append(s.Roots, Root{kind, ioctl.AGBlock(be.Uint32(agf[agfRoots+4*i:])), be.Uint32(agf[agfLevels+4*i:])})
+	}
 	for i := range count {
 		at := agflHeader + 4*int((first+i)%slots)
 		s.AGFL = append(s.AGFL, ioctl.AGBlock(be.Uint32(agfl[at:])))
@@ -82,24 +89,21 @@ func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 	return s, true
 }
 
-// Root is what the AGI has for the root of an inode btree.
+// Root is what an AGF or AGI has for the root of a btree.
 type Root struct {
 	Kind   Kind
 	Block  ioctl.AGBlock
 	Levels uint32
 }
 
-// IsRoot tells whether a block of that btree is at the height of its root, and
-// without siblings.
-func (r *Root) IsRoot(block []byte) bool {
-	const none = ^uint32(0)
-	be := binary.BigEndian
-	return uint32(be.Uint16(block[4:]))+1 == r.Levels && be.Uint32(block[8:]) == none && be.Uint32(block[12:]) == none
+// AGI is what an AGI counts, and the roots of the inode btrees.
+type AGI struct {
+	Count, Free uint32
+	Roots       []Root
 }
 
-// InodeRoots takes the roots of the inode btrees from the sector of the AG's AGI; none
-// where that is not what it should be.
-func (s *Self) InodeRoots(agi []byte, finobt bool) []Root {
+// ReadAGI reads the sector of the AG's AGI; nil where that is not what it should be.
+func (s *Self) ReadAGI(agi []byte, finobt bool) *AGI {
 	be := binary.BigEndian
 	if len(agi) < agiFreeRoot+8 || be.Uint32(agi) != agiMagic || be.Uint32(agi[agfSeqno:]) != uint32(s.AGNo) || [16]byte(agi[agiUUID:]) != s.UUID {
 		return nil
@@ -107,9 +111,9 @@ func (s *Self) InodeRoots(agi []byte, finobt bool) []Root {
 	root := func(kind Kind, at int) Root {
 		return Root{kind, ioctl.AGBlock(be.Uint32(agi[at:])), be.Uint32(agi[at+4:])}
 	}
-	out := []Root{root("inobt", agiRoot)}
+	out := &AGI{Count: be.Uint32(agi[agiCount:]), Free: be.Uint32(agi[agiFree:]), Roots: []Root{root("inobt", agiRoot)}}
 	if finobt {
-		out = append(out, root("finobt", agiFreeRoot))
+		out.Roots = append(out.Roots, root("finobt", agiFreeRoot))
 	}
 	return out
 }

@@ -47,20 +47,24 @@ func TestOwnBlocksOnLoop(t *testing.T) {
 			agi := make([]byte, sector)
 			_, err = raw.ReadAt(agi, at+2*sector)
 			require.NoError(t, err)
-			roots := self.InodeRoots(agi, true)
-			require.Len(t, roots, 2)
-			for _, root := range roots {
+			read := self.ReadAGI(agi, true)
+			require.NotNil(t, read)
+			info, err := fs.AGGeometry(agno)
+			require.NoError(t, err)
+			assert.Equal(t, info.InodeCount, read.Count)
+			assert.Equal(t, info.FreeInodes, read.Free)
+			require.Len(t, self.Roots, 3)
+			require.Len(t, read.Roots, 2)
+			for _, root := range append(self.Roots, read.Roots...) {
 				block := make([]byte, geo.BlockSize)
 				where := geo.AGByte(agno, root.Block)
 				_, err = raw.ReadAt(block, int64(where))
 				require.NoError(t, err)
 				assert.Equal(t, root.Kind, self.KindOf(block, where, geo.AGToIno(agno, root.Block, 0)))
-				assert.True(t, root.IsRoot(block))
-				root.Levels++
-				assert.False(t, root.IsRoot(block))
+				assert.Equal(t, root.Levels, uint32(block[5])+1)
 			}
-			assert.Len(t, self.InodeRoots(agi, false), 1)
-			assert.Empty(t, self.InodeRoots(agf, true), "an AGF")
+			assert.Len(t, self.ReadAGI(agi, false).Roots, 1)
+			assert.Nil(t, self.ReadAGI(agf, true), "an AGF")
 		}
 	})
 }
