@@ -5,6 +5,7 @@ import (
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/witness"
+	"github.com/scrubd/scrubd/shadow"
 )
 
 // agTree is a btree of an AG as its blocks on the disk have it, wherever the header
@@ -17,6 +18,11 @@ type agTree struct {
 	// sum is what its records add up to: free blocks, or inodes; longest is the largest
 	// of them, and free how many of the inodes are free.
 	sum, longest, free uint64
+	// rmaps are the records of an rmapbt that no inode is the owner of, and gaps and gap
+	// the blocks that none of its records covers, and most of these in a row.
+	rmaps     []shadow.Rmap
+	gaps, gap uint64
+	reached   uint64
 }
 
 // The short form of btree blocks.
@@ -30,6 +36,7 @@ const (
 // treeSizes are the bytes of a record, and of the keys of a child.
 var treeSizes = map[witness.Kind]struct{ record, key int }{
 	"bnobt": {8, 8}, "cntbt": {8, 8}, "rmapbt": {24, 40}, "inobt": {16, 4}, "finobt": {16, 4},
+	"refcountbt": {12, 4},
 }
 
 // findTree finds the btree of a kind among blocks: it has the one block without
@@ -54,6 +61,16 @@ func (c *contents) findTree(kind witness.Kind, among []ioctl.AGBlock) *agTree {
 		}
 	}
 	if roots != 1 || !c.descend(t, t.root, t.levels-1) {
+		return nil
+	}
+	return t
+}
+
+// treeAt reads the btree that a header has the root of; nil if it does not hang
+// together.
+func (c *contents) treeAt(root witness.Root) *agTree {
+	t := &agTree{kind: root.Kind, root: root.Block, levels: root.Levels, blocks: make(map[ioctl.AGBlock]bool)}
+	if root.Levels == 0 || !c.descend(t, root.Block, root.Levels-1) {
 		return nil
 	}
 	return t
@@ -89,7 +106,7 @@ func (c *contents) descend(t *agTree, b ioctl.AGBlock, level uint32) bool {
 		for i := range n {
 			c.addRecord(t, body[i*size.record:])
 		}
-		return true
+		return len(t.rmaps) <= maxOwnBlocks
 	}
 	most := len(body) / (size.key + 4)
 	if n == 0 || n > most {
@@ -106,6 +123,13 @@ func (c *contents) descend(t *agTree, b ioctl.AGBlock, level uint32) bool {
 func (c *contents) addRecord(t *agTree, r []byte) {
 	be := binary.BigEndian
 	switch t.kind {
+	case "rmapbt":
+		rec := shadow.Rmap{StartBlock: be.Uint32(r), BlockCount: be.Uint32(r[4:]) &^ (1 << 31), Owner: be.Uint64(r[8:])}
+		t.leave(uint64(rec.StartBlock))
+		t.reached = max(t.reached, rec.End())
+		if !rec.IsInode() {
+			t.rmaps = append(t.rmaps, rec)
+		}
 	case "bnobt", "cntbt":
 		count := uint64(be.Uint32(r[4:]))
 		t.sum += count
@@ -117,6 +141,24 @@ func (c *contents) addRecord(t *agTree, r []byte) {
 			t.sum, t.free = t.sum+64, t.free+uint64(be.Uint32(r[4:]))
 		}
 	}
+}
+
+// leave counts the blocks from where the records before reached to up to a block.
+func (t *agTree) leave(to uint64) {
+	if to > t.reached {
+		t.gaps += to - t.reached
+		t.gap = max(t.gap, to-t.reached)
+	}
+}
+
+// of lists the blocks that an rmapbt gives to owner.
+func (t *agTree) of(owner uint64) (out []ioctl.AGBlock) {
+	for i := range t.rmaps {
+		for b := uint64(t.rmaps[i].StartBlock); t.rmaps[i].Owner == owner && b < t.rmaps[i].End() && len(out) <= maxOwnBlocks; b++ {
+			out = append(out, ioctl.AGBlock(b))
+		}
+	}
+	return out
 }
 
 // at tells whether a header has the root of t right.

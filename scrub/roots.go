@@ -67,6 +67,39 @@ func (p *pass) lostSpaceRoots(g *group) []Witness {
 	return out
 }
 
+// lostRefcountRoot is lostSpaceRoots for that of the refcountbt: without it the kernel
+// does not list the rmapbt, which is read below the filesystem as well.
+func (p *pass) lostRefcountRoot(g *group) []Witness {
+	c := p.lookInto(g.agno)
+	if c == nil {
+		return nil
+	}
+	defer c.close()
+	var trees []*agTree
+	for _, root := range c.self.Roots {
+		t := c.treeAt(root)
+		if t == nil {
+			return nil
+		}
+		trees = append(trees, t)
+	}
+	rmapbt := trees[2]
+	rmapbt.leave(uint64(c.geo.AGLength(g.agno)))
+	for _, t := range trees[:2] {
+		if t.sum != rmapbt.gaps || t.longest != rmapbt.gap {
+			return nil
+		}
+	}
+	own, counts := rmapbt.of(shadow.OwnerAG), rmapbt.of(shadow.OwnerRefcbt)
+	found := c.findTree("refcountbt", counts)
+	if rmapbt.gaps != uint64(c.self.FreeBlocks) || rmapbt.gap != uint64(c.self.Longest) || uint64(len(own)) != c.self.Own ||
+		found == nil || uint32(len(counts)) != c.self.RefcountBlocks || !c.allIn(own, trees...) || !c.allIn(counts, found) ||
+		found.at(c.self.RefcountRoot) {
+		return nil
+	}
+	return []Witness{sayRoot("agf", c.self.RefcountRoot, found)}
+}
+
 func sayRoot(header string, has witness.Root, t *agTree) Witness {
 	return Witness{header, fmt.Sprintf("has block %d and %d levels for the %s, which has its root in block %d, %d levels high",
 		has.Block, has.Levels, has.Kind, t.root, t.levels)}

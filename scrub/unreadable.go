@@ -43,6 +43,10 @@ func (p *pass) findUnreadable(ctx context.Context, fs *verdict.FS) error {
 			continue
 		}
 		if decided := verdict.DecideGroup(&verdict.GroupSeen{AG: p.facts(g, nil)}); decided.Held() && decided.AtFault == verdict.Refcountbt {
+			if lost := p.lostRefcountRoot(g); len(lost) > 0 {
+				p.add(p.refcountRoot(g, lost))
+				continue
+			}
 			p.add(&finding{Finding: &Finding{
 				AtFault: string(decided.AtFault), Row: decided.Row, Severity: Corruption, HasAG: true, AGNo: g.agno,
 				ScrubTypes: badTypes(g, slices.Concat(headerTypes, spaceTypes)...),
@@ -76,6 +80,26 @@ func (p *pass) findUnreadable(ctx context.Context, fs *verdict.FS) error {
 		p.add(f)
 	}
 	return nil
+}
+
+// refcountRoot is the finding that the AGF of g does not have the root of its
+// refcountbt.
+func (p *pass) refcountRoot(g *group, lost []Witness) *finding {
+	t := ioctl.ScrubTypeAGF
+	types := badTypes(g, slices.Concat(headerTypes, spaceTypes)...)
+	f := &finding{Finding: &Finding{
+		AtFault: t.String(), Row: 14, Severity: Corruption, HasAG: true, AGNo: g.agno, ScrubTypes: types,
+		Summary:   fmt.Sprintf("the AGF of AG %d has lost the root of the refcountbt", g.agno),
+		Witnesses: append(lost, Witness{"rmapbt", g.rmapErr.Error()}),
+	}, order: orderHeaders, steps: []step{{obj: kernel.Object{Type: t, AGNo: g.agno}, forced: true}}}
+	for _, t := range types {
+		// The rmapbt and its free space were read to the end, and add up; nothing but
+		// what needs the refcountbt may be found wrong.
+		if s := g.scrubs[t]; s.Flags.Has(ioctl.ScrubCorrupt) && t != ioctl.ScrubTypeREFCNTBT && t != ioctl.ScrubTypeAGF {
+			f.blockers = append(f.blockers, verdict.Blocker{Clause: "vote", Why: fmt.Sprintf("the %s scrub of AG %d says %s", t, g.agno, s.Flags)})
+		}
+	}
+	return f
 }
 
 func (p *pass) unreadableBlockers(ctx context.Context, fs *verdict.FS, g *group, f *Finding) ([]verdict.Blocker, error) {

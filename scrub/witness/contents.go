@@ -25,6 +25,9 @@ type Self struct {
 	// bnobt, cntbt and rmapbt.
 	FreeBlocks, Longest uint32
 	Roots               []Root
+	// RefcountRoot and RefcountBlocks are the AGF's word about the refcountbt.
+	RefcountRoot   Root
+	RefcountBlocks uint32
 }
 
 // Kind is what a block says it is, "" for anything that may be data.
@@ -53,7 +56,7 @@ const (
 	agfSeqno, agfFirst, agfCount                 = 8, 40, 48
 	agfFree, agfLongest, agfBtreeBlocks, agfUUID = 52, 56, 60, 64
 	agflSeqno, agflUUID, agflHeader              = 4, 8, 36
-	agfRoots, agfLevels                          = 16, 28
+	agfRoots, agfLevels, agfRefcountRoot         = 16, 28, 88
 	agiCount, agiRoot, agiFree                   = 16, 20, 28
 	agiUUID, agiFreeRoot                         = 296, 328
 )
@@ -65,7 +68,7 @@ const agRoots = 3
 // AGFL, and tells whether they are what they should be.
 func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 	be := binary.BigEndian
-	if len(agf) < agfUUID+16 || len(agfl) < agflHeader || be.Uint32(agf) != agfMagic || be.Uint32(agf[agfSeqno:]) != uint32(agno) {
+	if len(agf) < agfRefcountRoot+8 || len(agfl) < agflHeader || be.Uint32(agf) != agfMagic || be.Uint32(agf[agfSeqno:]) != uint32(agno) {
 		return nil, false
 	}
 	s := &Self{AGNo: agno, UUID: [16]byte(agf[agfUUID:])}
@@ -82,6 +85,8 @@ func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 	for i, kind := range []Kind{"bnobt", "cntbt", "rmapbt"} {
 		s.Roots = append(s.Roots, Root{kind, ioctl.AGBlock(be.Uint32(agf[agfRoots+4*i:])), be.Uint32(agf[agfLevels+4*i:])})
 	}
+	s.RefcountRoot = Root{"refcountbt", ioctl.AGBlock(be.Uint32(agf[agfRefcountRoot:])), be.Uint32(agf[agfRefcountRoot+4:])}
+	s.RefcountBlocks = be.Uint32(agf[agfRefcountRoot-4:])
 	for i := range count {
 		at := agflHeader + 4*int((first+i)%slots)
 		s.AGFL = append(s.AGFL, ioctl.AGBlock(be.Uint32(agfl[at:])))

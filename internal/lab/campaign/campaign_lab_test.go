@@ -36,8 +36,8 @@ var labCases = []string{
 	"double-5-3", "double-5-12", "double-5-19", "double-5-41", "double-5-58",
 	// A bnobt that has a block of the AGFL free.
 	"single-31337-2",
-	// An AGF with a wrong root.
-	"single-2029-11",
+	// An AGF with a wrong root; one of the refcountbt.
+	"single-2029-11", "double-2027-15",
 	// A directory that opens by no handle; an inode that is free and in the inobt; an old
 	// inode with a fork that cannot be read.
 	// An AGFL beside a fork that is out of order; lost space beside a counter; a fork
