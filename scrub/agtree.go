@@ -2,6 +2,7 @@ package scrub
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/witness"
@@ -16,13 +17,27 @@ type agTree struct {
 	levels uint32
 	blocks map[ioctl.AGBlock]bool
 	// sum is what its records add up to: free blocks, or inodes; longest is the largest
-	// of them, and free how many of the inodes are free.
-	sum, longest, free uint64
-	// rmaps are the records of an rmapbt that no inode is the owner of, and gaps and gap
-	// the blocks that none of its records covers, and most of these in a row.
-	rmaps     []shadow.Rmap
-	gaps, gap uint64
-	reached   uint64
+	// of them, and free how many of the inodes are free. digest is the same for the same
+	// records in any order; of an inobt it has those with free inodes.
+	sum, longest, free, digest uint64
+	// rmaps are the records of an rmapbt that no inode is the owner of. Of the blocks
+	// that none of its records covers there are gaps, and gap in a row, of this digest.
+	rmaps                []shadow.Rmap
+	gaps, gap, gapDigest uint64
+	reached              uint64
+	// refcounts are the records of a refcountbt.
+	refcounts []shadow.Refcount
+}
+
+// digest is that of one record; those of several are added up.
+func digest(a, b uint64) uint64 {
+	// The finalizer of splitmix64, twice.
+	mix := func(x uint64) uint64 {
+		x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+		x = (x ^ x>>27) * 0x94d049bb133111eb
+		return x ^ x>>31
+	}
+	return mix(mix(a+0x9e3779b97f4a7c15) + b)
 }
 
 // The short form of btree blocks.
@@ -88,7 +103,7 @@ func (c *contents) treeBlock(kind witness.Kind, b ioctl.AGBlock) []byte {
 
 // descend adds a block and all below it, each of which is in the tree once.
 func (c *contents) descend(t *agTree, b ioctl.AGBlock, level uint32) bool {
-	if t.blocks[b] {
+	if t.blocks[b] || len(t.blocks) > maxOwnBlocks {
 		return false
 	}
 	block := c.treeBlock(t.kind, b)
@@ -106,7 +121,7 @@ func (c *contents) descend(t *agTree, b ioctl.AGBlock, level uint32) bool {
 		for i := range n {
 			c.addRecord(t, body[i*size.record:])
 		}
-		return len(t.rmaps) <= maxOwnBlocks
+		return len(t.rmaps)+len(t.refcounts) <= maxOwnBlocks
 	}
 	most := len(body) / (size.key + 4)
 	if n == 0 || n > most {
@@ -134,11 +149,17 @@ func (c *contents) addRecord(t *agTree, r []byte) {
 		count := uint64(be.Uint32(r[4:]))
 		t.sum += count
 		t.longest = max(t.longest, count)
+		t.digest += digest(uint64(be.Uint32(r)), count)
+	case "refcountbt":
+		t.refcounts = append(t.refcounts, shadow.Refcount{StartBlock: be.Uint32(r), BlockCount: be.Uint32(r[4:]), Count: be.Uint32(r[8:])})
 	case "inobt", "finobt":
+		count, free := uint64(64), uint64(be.Uint32(r[4:]))
 		if c.geo.Has(ioctl.FlagSparseInodes) {
-			t.sum, t.free = t.sum+uint64(r[6]), t.free+uint64(r[7])
-		} else {
-			t.sum, t.free = t.sum+64, t.free+uint64(be.Uint32(r[4:]))
+			count, free = uint64(r[6]), uint64(r[7])
+		}
+		t.sum, t.free = t.sum+count, t.free+free
+		if free > 0 {
+			t.digest += digest(be.Uint64(r), be.Uint64(r[8:]))
 		}
 	}
 }
@@ -148,6 +169,7 @@ func (t *agTree) leave(to uint64) {
 	if to > t.reached {
 		t.gaps += to - t.reached
 		t.gap = max(t.gap, to-t.reached)
+		t.gapDigest += digest(t.reached, to-t.reached)
 	}
 }
 
@@ -161,6 +183,12 @@ func (t *agTree) of(owner uint64) (out []ioctl.AGBlock) {
 	return out
 }
 
+// anyListed tells whether one of blocks is on the AGFL: the kernel may take it for a
+// root all the same if it is to be none of the AG's own btrees.
+func (c *contents) anyListed(blocks []ioctl.AGBlock) bool {
+	return slices.ContainsFunc(blocks, func(b ioctl.AGBlock) bool { return slices.Contains(c.self.AGFL, b) })
+}
+
 // at tells whether a header has the root of t right.
 func (t *agTree) at(r witness.Root) bool { return t.root == r.Block && t.levels == r.Levels }
 
@@ -170,6 +198,9 @@ func (c *contents) allIn(blocks []ioctl.AGBlock, trees ...*agTree) bool {
 	listed := make(map[ioctl.AGBlock]bool)
 	for _, b := range c.self.AGFL {
 		listed[b] = true
+	}
+	if len(listed) != len(c.self.AGFL) {
+		return false
 	}
 	left := 0
 	for _, t := range trees {

@@ -29,7 +29,7 @@ func TestTreesOnLoop(t *testing.T) {
 	p, err := r.check(t.Context(), 1)
 	require.NoError(t, err)
 	defer p.close()
-	high := uint32(0)
+	high, shared := uint32(0), 0
 	for i := range p.groups {
 		g := &p.groups[i]
 		c := p.lookInto(g.agno)
@@ -61,6 +61,11 @@ func TestTreesOnLoop(t *testing.T) {
 		rmapbt := trees[2]
 		rmapbt.leave(uint64(c.geo.AGLength(g.agno)))
 		assert.EqualValues(t, c.self.FreeBlocks, rmapbt.gaps)
+		assert.Equal(t, trees[0].digest, rmapbt.gapDigest)
+		assert.Equal(t, trees[1].digest, rmapbt.gapDigest)
+		n, err := p.ownBlocks(t.Context(), g, nil)
+		require.NoError(t, err)
+		assert.Equal(t, rmapbt.gapDigest, n.digest)
 		assert.EqualValues(t, c.self.Longest, rmapbt.gap)
 		assert.Equal(t, own, rmapbt.of(shadow.OwnerAG))
 		assert.True(t, c.allIn(own, trees...))
@@ -76,11 +81,19 @@ func TestTreesOnLoop(t *testing.T) {
 		refcountbt := c.findTree("refcountbt", counts)
 		require.NotNil(t, refcountbt)
 		assert.True(t, refcountbt.at(c.self.RefcountRoot))
+		assert.True(t, p.rightCounts(g, refcountbt, rmapbt))
+		assert.True(t, p.refcountRootRight(c, g))
+		if n := len(refcountbt.refcounts); n > 0 {
+			shared += n
+			refcountbt.refcounts = refcountbt.refcounts[1:]
+			assert.False(t, p.rightCounts(g, refcountbt, rmapbt), "one is missing")
+		}
 		assert.Empty(t, p.lostSpaceRoots(g), "all roots are right")
 		assert.Empty(t, p.lostRefcountRoot(g))
 		assert.Empty(t, p.lostInodeRoots(g))
 	}
 	assert.Greater(t, high, uint32(1))
+	assert.Positive(t, shared)
 }
 
 func without(blocks []ioctl.AGBlock, b ioctl.AGBlock) (out []ioctl.AGBlock) {

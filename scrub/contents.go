@@ -46,6 +46,16 @@ func (p *pass) lookInto(agno ioctl.AGNumber) *contents {
 	return c
 }
 
+// soundAGFL tells whether the AGF of g has a beginning and an end of the AGFL that
+// agree with its length.
+func (p *pass) soundAGFL(g *group) bool {
+	c := p.lookInto(g.agno)
+	if c != nil {
+		c.close()
+	}
+	return c != nil
+}
+
 func (c *contents) close() {
 	_ = c.raw.Close() // nothing was written
 }
@@ -246,6 +256,7 @@ type ownBlocks struct {
 	own           uint64
 	alone         bool // no other record has one of these, and the bnobt has none free but of the AGFL
 	gaps, longest uint64
+	digest        uint64 // of the gaps
 }
 
 func (n *ownBlocks) countedBy(agf *witness.Self) bool {
@@ -259,6 +270,7 @@ func (p *pass) ownBlocks(ctx context.Context, g *group, agfl []ioctl.AGBlock) (o
 		if to > far.End() {
 			n.gaps += to - far.End()
 			n.longest = max(n.longest, to-far.End())
+			n.digest += digest(far.End(), to-far.End())
 		}
 	}
 	whole, err := p.eachRecord(ctx, g, func(r *shadow.Rmap) error {

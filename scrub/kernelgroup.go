@@ -73,8 +73,13 @@ func (p *pass) findMetadata(fs *verdict.FS, g *group, t ioctl.ScrubType, types [
 		// A header that the kernel refuses to read hides everything that it could
 		// be held against. Its repair frees nothing and changes no file: it finds
 		// the roots of btrees whose blocks say what they are, or gives up.
-		if !g.headerLost || !g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt) {
+		switch {
+		case !g.headerLost || !g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt):
 			f.blockers = verdict.RmapbtProven(facts, t, 0)
+		case t == ioctl.ScrubTypeAGF && g.scrubs[ioctl.ScrubTypeAGI].Flags.Has(ioctl.ScrubCorrupt):
+			f.blockers = []verdict.Blocker{{Clause: "order", Why: fmt.Sprintf("which of the two headers of AG %d cannot be read shows when its AGI is repaired", g.agno)}}
+		case t == ioctl.ScrubTypeAGF && !p.soundAGFL(g):
+			f.blockers = []verdict.Blocker{{Clause: "source", Why: fmt.Sprintf("where the AGFL of AG %d begins and ends is kept by the repair, and is not in order", g.agno)}}
 		}
 		if len(f.blockers) > 0 && t == ioctl.ScrubTypeAGF {
 			if lost := p.lostSpaceRoots(g); len(lost) > 0 {

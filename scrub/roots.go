@@ -2,6 +2,7 @@ package scrub
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/scrubd/scrubd/ioctl"
 	"github.com/scrubd/scrubd/scrub/kernel"
@@ -50,7 +51,7 @@ func (p *pass) lostSpaceRoots(g *group) []Witness {
 	var out []Witness
 	for _, root := range c.self.Roots {
 		t := c.findTree(root.Kind, own)
-		if t == nil || root.Kind != "rmapbt" && (t.sum != uint64(c.self.FreeBlocks) || t.longest != uint64(c.self.Longest)) {
+		if t == nil || root.Kind != "rmapbt" && (t.sum != uint64(c.self.FreeBlocks) || t.digest != n.digest) {
 			return nil
 		}
 		trees = append(trees, t)
@@ -61,10 +62,21 @@ func (p *pass) lostSpaceRoots(g *group) []Witness {
 			out = append(out, sayRoot("agf", root, t))
 		}
 	}
-	if !c.allIn(own, trees...) {
+	if !c.allIn(own, trees...) || !p.refcountRootRight(c, g) {
 		return nil
 	}
 	return out
+}
+
+// refcountRootRight tells whether the AGF of g has the root of the refcountbt, which
+// its repair looks for too.
+func (p *pass) refcountRootRight(c *contents, g *group) bool {
+	if !c.geo.Has(ioctl.FlagReflink) {
+		return true
+	}
+	counts, whole := p.ownedBy(g, shadow.OwnerRefcbt)
+	t := c.findTree("refcountbt", counts)
+	return whole && t != nil && t.at(c.self.RefcountRoot) && c.allIn(counts, t) && !c.anyListed(counts)
 }
 
 // lostRefcountRoot is lostSpaceRoots for that of the refcountbt: without it the kernel
@@ -86,18 +98,57 @@ func (p *pass) lostRefcountRoot(g *group) []Witness {
 	rmapbt := trees[2]
 	rmapbt.leave(uint64(c.geo.AGLength(g.agno)))
 	for _, t := range trees[:2] {
-		if t.sum != rmapbt.gaps || t.longest != rmapbt.gap {
+		if t.sum != rmapbt.gaps || t.digest != rmapbt.gapDigest {
 			return nil
 		}
 	}
 	own, counts := rmapbt.of(shadow.OwnerAG), rmapbt.of(shadow.OwnerRefcbt)
 	found := c.findTree("refcountbt", counts)
 	if rmapbt.gaps != uint64(c.self.FreeBlocks) || rmapbt.gap != uint64(c.self.Longest) || uint64(len(own)) != c.self.Own ||
-		found == nil || uint32(len(counts)) != c.self.RefcountBlocks || !c.allIn(own, trees...) || !c.allIn(counts, found) ||
-		found.at(c.self.RefcountRoot) {
+		found == nil || uint32(len(counts)) != c.self.RefcountBlocks || !c.allIn(own, trees...) || !c.allIn(counts, found) || c.anyListed(counts) ||
+		found.at(c.self.RefcountRoot) || !p.rightCounts(g, found, rmapbt) {
 		return nil
 	}
 	return []Witness{sayRoot("agf", c.self.RefcountRoot, found)}
+}
+
+// rightCounts tells whether a refcountbt has the shared blocks that the forks have, and
+// the staging that the rmapbt has. With an old one, a write to what it does not know to
+// be shared would go to all that share it.
+func (p *pass) rightCounts(g *group, refcountbt, rmapbt *agTree) bool {
+	tree, err := p.trees.Refcounts(p.r.ctx, g.agno)
+	if err != nil {
+		return false
+	}
+	var shared, staging []shadow.Refcount
+	for rec, err := range tree.All() {
+		if err != nil {
+			return false
+		}
+		shared = append(shared, rec)
+	}
+	for i := range rmapbt.rmaps {
+		if r := &rmapbt.rmaps[i]; r.Owner == shadow.OwnerCoW {
+			staging = append(staging, shadow.Refcount{StartBlock: r.StartBlock | shadow.RefcountCoW, BlockCount: r.BlockCount, Count: 1})
+		}
+	}
+	of := func(recs []shadow.Refcount, cow bool) []shadow.Refcount {
+		return slices.DeleteFunc(slices.Clone(recs), func(r shadow.Refcount) bool { return r.IsCoW() != cow })
+	}
+	return slices.Equal(joinedCounts(of(refcountbt.refcounts, false)), joinedCounts(of(shared, false))) &&
+		slices.Equal(joinedCounts(of(refcountbt.refcounts, true)), joinedCounts(staging))
+}
+
+// joinedCounts makes one of records that continue one another.
+func joinedCounts(recs []shadow.Refcount) (out []shadow.Refcount) {
+	for _, r := range recs {
+		if n := len(out); n > 0 && out[n-1].StartBlock+out[n-1].BlockCount == r.StartBlock && out[n-1].Count == r.Count {
+			out[n-1].BlockCount += r.BlockCount
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 func sayRoot(header string, has witness.Root, t *agTree) Witness {
@@ -159,7 +210,9 @@ func (p *pass) lostInodeRoots(g *group) []Witness {
 			out = append(out, sayRoot("agi", root, t))
 		}
 	}
-	if !c.allIn(own, trees...) {
+	// The same inodes have to be free in both: one that is older would have the next
+	// file made over one of these.
+	if !c.allIn(own, trees...) || c.anyListed(own) || len(trees) == 2 && trees[0].digest != trees[1].digest {
 		return nil
 	}
 	return out

@@ -381,9 +381,23 @@ func (r *run) record(p *pass) {
 			delete(r.known, id)
 			return true
 		}
+		if f.Failure != nil && p.stillComplains(f) {
+			f.Outcome, f.Reason = Failed, fmt.Sprintf("its repair failed: %v", f.Failure)
+			r.publish(f)
+			return false
+		}
 		f.Outcome, f.Reason, f.Failure = Repaired, "", nil
 		r.publish(f)
 		return false
+	})
+}
+
+// stillComplains tells whether what the kernel complained of in a finding of an
+// earlier pass belongs to another finding by now.
+func (p *pass) stillComplains(was *Finding) bool {
+	return slices.ContainsFunc(p.findings, func(f *finding) bool {
+		return was.HasAG && f.HasAG && f.AGNo == was.AGNo &&
+			slices.ContainsFunc(f.ScrubTypes, func(t ioctl.ScrubType) bool { return slices.Contains(was.ScrubTypes, t) })
 	})
 }
 

@@ -92,12 +92,15 @@ func (p *pass) refcountRoot(g *group, lost []Witness) *finding {
 		Summary:   fmt.Sprintf("the AGF of AG %d has lost the root of the refcountbt", g.agno),
 		Witnesses: append(lost, Witness{"rmapbt", g.rmapErr.Error()}),
 	}, order: orderHeaders, steps: []step{{obj: kernel.Object{Type: t, AGNo: g.agno}, forced: true}}}
-	for _, t := range types {
-		// The rmapbt and its free space were read to the end, and add up; nothing but
-		// what needs the refcountbt may be found wrong.
-		if s := g.scrubs[t]; s.Flags.Has(ioctl.ScrubCorrupt) && t != ioctl.ScrubTypeREFCNTBT && t != ioctl.ScrubTypeAGF {
+	// The rmapbt and its free space were read to the end, and add up; nothing but what
+	// needs the refcountbt may be found wrong.
+	for _, t := range []ioctl.ScrubType{ioctl.ScrubTypeAGFL, ioctl.ScrubTypeBNOBT, ioctl.ScrubTypeCNTBT, ioctl.ScrubTypeRMAPBT} {
+		if s := g.scrubs[t]; !s.Ran || s.Flags.Any(ioctl.ScrubCorrupt|ioctl.ScrubIncomplete) {
 			f.blockers = append(f.blockers, verdict.Blocker{Clause: "vote", Why: fmt.Sprintf("the %s scrub of AG %d says %s", t, g.agno, s.Flags)})
 		}
+	}
+	for _, o := range p.facts(g, nil).Open {
+		f.blockers = append(f.blockers, verdict.Blocker{Clause: "proven", Why: o.What})
 	}
 	return f
 }

@@ -43,6 +43,12 @@ func serviceInLab(t *testing.T, body func(t *testing.T, s *serviceRig)) {
 			require.NoError(t, os.WriteFile(fs.Path(fmt.Sprint("many/", i)), nil, 0o600))
 		}
 	})
+	serviceOn(t, image, body)
+}
+
+// serviceOn is serviceInLab with another filesystem.
+func serviceOn(t *testing.T, image string, body func(t *testing.T, s *serviceRig)) {
+	t.Helper()
 	lab.InKernel(t, func(t *testing.T) {
 		s := &serviceRig{scrubd: installed(t)}
 		require.NoError(t, os.MkdirAll("/etc/scrubd", 0o755))
@@ -307,6 +313,33 @@ func (s *serviceRig) windows(t *testing.T) {
 	assert.Equal(t, true, last["complete"])
 	assert.NotZero(t, last["repairs"])
 	until(t, "the end of the unit", func() bool { return s.state(t, "/one")["state"] == "idle" })
+}
+
+// A run that is killed is started again by systemd, and goes on where it was.
+func TestServiceKilledInLab(t *testing.T) {
+	image := labImage(t, lab.MkfsOptions{Args: []string{"-d", "agcount=2", "-m", "rmapbt=1,reflink=1"}}, func(fs *lab.LoopFS) {
+		require.NoError(t, lab.Sample(fs.Dir(), lab.SampleSpec{Files: 4000}))
+	})
+	serviceOn(t, image, func(t *testing.T, s *serviceRig) {
+		s.configure(t, "")
+		dropIn(t, "scrubd@one.service", "[Service]\nRestartSec=1s\n")
+		host(t, "systemctl", "start", "--no-block", "scrubd@one.service")
+		until(t, "it is written down how far the run is", func() bool {
+			found, err := filepath.Glob("/var/lib/scrubd/*/checkpoint")
+			return err == nil && len(found) == 1
+		})
+		host(t, "systemctl", "kill", "--signal=KILL", "scrubd@one.service")
+		until(t, "the run after it", func() bool { return finished(t, "/one") == 1 })
+		until(t, "its record", func() bool { return len(s.runsOf(t, "/one")) > 0 })
+		assert.Equal(t, "1", host(t, "systemctl", "show", "-p", "NRestarts", "--value", "scrubd@one.service"))
+		runs := s.runsOf(t, "/one")
+		last := runs[len(runs)-1]
+		t.Logf("%v", last)
+		assert.Equal(t, true, last["complete"])
+		require.IsType(t, map[string]any{}, last["resumed"])
+		assert.Positive(t, last["resumed"].(map[string]any)["ags"])
+		assert.Empty(t, entries(t, "MESSAGE_ID="+systemd.KindFinding.ID))
+	})
 }
 
 // What goes wrong around the service: each is told, and nothing is lost.

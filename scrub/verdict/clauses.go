@@ -323,6 +323,7 @@ func MayFindRoots(ag *AG) []Blocker {
 		b = block(b, "proven", ag.Open[i].What)
 	}
 	b = block(b, "proven", ag.Unsettled...)
+	b = block(b, "space", ag.SpaceDisputes...)
 	const space = ioctl.AGHealthBnobt | ioctl.AGHealthCntbt
 	for _, t := range []ioctl.ScrubType{
 		ioctl.ScrubTypeRMAPBT, ioctl.ScrubTypeREFCNTBT, ioctl.ScrubTypeINOBT, ioctl.ScrubTypeFINOBT,

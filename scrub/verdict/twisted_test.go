@@ -193,6 +193,7 @@ func TestMayFindRoots(t *testing.T) {
 		"the refcountbt was not done": func(ag *verdict.AG) { says(ag, ioctl.ScrubTypeREFCNTBT, incomplete) },
 		"a dispute is open":           func(ag *verdict.AG) { ag.Open = []verdict.Open{{What: "blocks 3+4"}} },
 		"one is not settled":          func(ag *verdict.AG) { ag.Unsettled = []string{"blocks 3+4"} },
+		"the bnobt has what is owned": func(ag *verdict.AG) { ag.SpaceDisputes = []string{"blocks 3+4"} },
 		"no btree of space is marked": func(ag *verdict.AG) { ag.Sick = ioctl.AGHealthAGF },
 	} {
 		ag := base()

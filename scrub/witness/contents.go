@@ -53,7 +53,7 @@ var (
 //
 // Source: fs/xfs/libxfs/xfs_format.h (struct xfs_agf, struct xfs_agfl, struct xfs_agi).
 const (
-	agfSeqno, agfFirst, agfCount                 = 8, 40, 48
+	agfSeqno, agfFirst, agfLast, agfCount        = 8, 40, 44, 48
 	agfFree, agfLongest, agfBtreeBlocks, agfUUID = 52, 56, 60, 64
 	agflSeqno, agflUUID, agflHeader              = 4, 8, 36
 	agfRoots, agfLevels, agfRefcountRoot         = 16, 28, 88
@@ -77,7 +77,7 @@ func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 	}
 	slots := uint32(len(agfl)-agflHeader) / 4
 	first, count := be.Uint32(agf[agfFirst:]), be.Uint32(agf[agfCount:])
-	if first >= slots || count > slots {
+	if last := be.Uint32(agf[agfLast:]); first >= slots || count > slots || count > 0 && last != (first+count-1)%slots {
 		return nil, false
 	}
 	s.FreeBlocks, s.Longest = be.Uint32(agf[agfFree:]), be.Uint32(agf[agfLongest:])
