@@ -1,6 +1,7 @@
 package scrub
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -25,8 +26,33 @@ type agTree struct {
 	rmaps                []shadow.Rmap
 	gaps, gap, gapDigest uint64
 	reached              uint64
+	// shareable is where its records of blocks that may be shared begin (1) and end (-1).
+	shareable []edge
 	// refcounts are the records of a refcountbt.
 	refcounts []shadow.Refcount
+}
+
+// edge is a block from which on there are more owners of blocks, or fewer.
+type edge struct {
+	block uint64
+	by    int
+}
+
+// maxEdges bounds the memory for an rmapbt's records.
+const maxEdges = 1 << 21
+
+// counts are the records that a refcountbt has of blocks with these owners.
+func counts(edges []edge) (out []shadow.Refcount) {
+	slices.SortFunc(edges, func(a, b edge) int { return cmp.Or(cmp.Compare(a.block, b.block), a.by-b.by) })
+	owners := 0
+	for i, e := range edges {
+		if i > 0 && owners > 1 && e.block > edges[i-1].block {
+			from := edges[i-1].block
+			out = append(out, shadow.Refcount{StartBlock: uint32(from), BlockCount: uint32(e.block - from), Count: uint32(owners)})
+		}
+		owners += e.by
+	}
+	return out
 }
 
 // digest is that of one record; those of several are added up.
@@ -121,7 +147,7 @@ func (c *contents) descend(t *agTree, b ioctl.AGBlock, level uint32) bool {
 		for i := range n {
 			c.addRecord(t, body[i*size.record:])
 		}
-		return len(t.rmaps)+len(t.refcounts) <= maxOwnBlocks
+		return len(t.rmaps) <= maxOwnBlocks && len(t.refcounts) <= maxEdges && len(t.shareable) <= maxEdges
 	}
 	most := len(body) / (size.key + 4)
 	if n == 0 || n > most {
@@ -142,8 +168,12 @@ func (c *contents) addRecord(t *agTree, r []byte) {
 		rec := shadow.Rmap{StartBlock: be.Uint32(r), BlockCount: be.Uint32(r[4:]) &^ (1 << 31), Owner: be.Uint64(r[8:])}
 		t.leave(uint64(rec.StartBlock))
 		t.reached = max(t.reached, rec.End())
-		if !rec.IsInode() {
+		rec.Offset = be.Uint64(r[16:])
+		switch {
+		case !rec.IsInode():
 			t.rmaps = append(t.rmaps, rec)
+		case rec.IsShareable():
+			t.shareable = append(t.shareable, edge{uint64(rec.StartBlock), 1}, edge{rec.End(), -1})
 		}
 	case "bnobt", "cntbt":
 		count := uint64(be.Uint32(r[4:]))

@@ -81,12 +81,12 @@ func TestTreesOnLoop(t *testing.T) {
 		refcountbt := c.findTree("refcountbt", counts)
 		require.NotNil(t, refcountbt)
 		assert.True(t, refcountbt.at(c.self.RefcountRoot))
-		assert.True(t, p.rightCounts(g, refcountbt, rmapbt))
+		assert.True(t, rightCounts(refcountbt, rmapbt))
 		assert.True(t, p.refcountRootRight(c, g))
 		if n := len(refcountbt.refcounts); n > 0 {
 			shared += n
 			refcountbt.refcounts = refcountbt.refcounts[1:]
-			assert.False(t, p.rightCounts(g, refcountbt, rmapbt), "one is missing")
+			assert.False(t, rightCounts(refcountbt, rmapbt), "one is missing")
 		}
 		assert.Empty(t, p.lostSpaceRoots(g), "all roots are right")
 		assert.Empty(t, p.lostRefcountRoot(g))

@@ -102,31 +102,21 @@ func (p *pass) lostRefcountRoot(g *group) []Witness {
 			return nil
 		}
 	}
-	own, counts := rmapbt.of(shadow.OwnerAG), rmapbt.of(shadow.OwnerRefcbt)
-	found := c.findTree("refcountbt", counts)
+	own, refs := rmapbt.of(shadow.OwnerAG), rmapbt.of(shadow.OwnerRefcbt)
+	found := c.findTree("refcountbt", refs)
 	if rmapbt.gaps != uint64(c.self.FreeBlocks) || rmapbt.gap != uint64(c.self.Longest) || uint64(len(own)) != c.self.Own ||
-		found == nil || uint32(len(counts)) != c.self.RefcountBlocks || !c.allIn(own, trees...) || !c.allIn(counts, found) || c.anyListed(counts) ||
-		found.at(c.self.RefcountRoot) || !p.rightCounts(g, found, rmapbt) {
+		found == nil || uint32(len(refs)) != c.self.RefcountBlocks || !c.allIn(own, trees...) || !c.allIn(refs, found) || c.anyListed(refs) ||
+		found.at(c.self.RefcountRoot) || !rightCounts(found, rmapbt) {
 		return nil
 	}
 	return []Witness{sayRoot("agf", c.self.RefcountRoot, found)}
 }
 
-// rightCounts tells whether a refcountbt has the shared blocks that the forks have, and
-// the staging that the rmapbt has. With an old one, a write to what it does not know to
-// be shared would go to all that share it.
-func (p *pass) rightCounts(g *group, refcountbt, rmapbt *agTree) bool {
-	tree, err := p.trees.Refcounts(p.r.ctx, g.agno)
-	if err != nil {
-		return false
-	}
-	var shared, staging []shadow.Refcount
-	for rec, err := range tree.All() {
-		if err != nil {
-			return false
-		}
-		shared = append(shared, rec)
-	}
+// rightCounts tells whether a refcountbt has the shared blocks and the staging that the
+// rmapbt has. With an old one, a write to what it does not know to be shared would go
+// to all that share it.
+func rightCounts(refcountbt, rmapbt *agTree) bool {
+	var staging []shadow.Refcount
 	for i := range rmapbt.rmaps {
 		if r := &rmapbt.rmaps[i]; r.Owner == shadow.OwnerCoW {
 			staging = append(staging, shadow.Refcount{StartBlock: r.StartBlock | shadow.RefcountCoW, BlockCount: r.BlockCount, Count: 1})
@@ -135,7 +125,7 @@ func (p *pass) rightCounts(g *group, refcountbt, rmapbt *agTree) bool {
 	of := func(recs []shadow.Refcount, cow bool) []shadow.Refcount {
 		return slices.DeleteFunc(slices.Clone(recs), func(r shadow.Refcount) bool { return r.IsCoW() != cow })
 	}
-	return slices.Equal(joinedCounts(of(refcountbt.refcounts, false)), joinedCounts(of(shared, false))) &&
+	return slices.Equal(joinedCounts(of(refcountbt.refcounts, false)), joinedCounts(counts(rmapbt.shareable))) &&
 		slices.Equal(joinedCounts(of(refcountbt.refcounts, true)), joinedCounts(staging))
 }
 
