@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/scrubd/scrubd/ioctl"
 )
@@ -490,7 +491,15 @@ func (in *injector) randomAGF() error {
 
 func (in *injector) randomAGI() error {
 	return in.anyGroup(func(agno ioctl.AGNumber) error {
-		return in.img.UpdateAGI(agno, func(agi *AGI) { randomField(in, "AGI of "+agName(agno), agiFields, agi) })
+		agi, err := in.img.AGI(agno)
+		if err != nil {
+			return err
+		}
+		fields := agiFields
+		if agi.FreeLevel == 0 { // there is no finobt, and what is said of it means nothing
+			fields = slices.DeleteFunc(slices.Clone(fields), func(f headerField[AGI]) bool { return strings.HasPrefix(f.name, "fino") })
+		}
+		return in.img.UpdateAGI(agno, func(agi *AGI) { randomField(in, "AGI of "+agName(agno), fields, agi) })
 	})
 }
 

@@ -177,7 +177,8 @@ func (s *Settler) MapsOffsets(r *shadow.Rmap) (bool, error) {
 
 // HasRoomOnlyFor tells whether the fork that claim, of agno, is a whole mapping of is
 // out of order there: between the mappings before and after it only the offsets of
-// record have room, not its own.
+// record have room, not its own. Attributes begin with the root of their tree at
+// offset 0: no other is in order as that of the first mapping of their fork.
 // Errors: [ioctl.ErrCorrupt]; those that end a run.
 func (s *Settler) HasRoomOnlyFor(claim, record *shadow.Rmap, agno ioctl.AGNumber) (bool, error) {
 	recs, found, err := s.mappingsOf(claim, agno)
@@ -189,8 +190,9 @@ func (s *Settler) HasRoomOnlyFor(claim, record *shadow.Rmap, agno ioctl.AGNumber
 	if recs[i].Offset != at || recs[i].Length != length {
 		return false, nil
 	}
+	attrs := claim.Flags()&shadow.OffsetAttrFork != 0
 	room := func(start ioctl.DAddr) bool {
-		return (i == 0 || recs[i-1].Offset+recs[i-1].Length <= start) &&
+		return (i > 0 || !attrs || start == 0) && (i == 0 || recs[i-1].Offset+recs[i-1].Length <= start) &&
 			(i+1 == len(recs) || start+length <= recs[i+1].Offset)
 	}
 	return room(s.sectors(record.FileOffset())) && !room(at), nil

@@ -233,14 +233,14 @@ func TestFlushInode(t *testing.T) {
 
 // A fork whose mappings are out of order, or overrun one another.
 func TestContradictions(t *testing.T) {
-	var list []ioctl.BmapRecord
+	var list, attrs []ioctl.BmapRecord
 	whole := func(off, agbno, count int64) ioctl.BmapRecord {
 		return ioctl.BmapRecord{Offset: ioctl.DAddr(8 * off), Block: ioctl.DAddr(8 * agbno), Length: ioctl.DAddr(8 * count)}
 	}
 	inBubble(t, nil, func(r *rig) {
 		r.k.OnBmap = func(req ioctltest.BmapRequest) ([]ioctl.BmapRecord, unix.Errno) {
 			if req.Fork == ioctl.AttrFork {
-				return nil, 0
+				return attrs, 0
 			}
 			return list, 0
 		}
@@ -262,9 +262,18 @@ func TestContradictions(t *testing.T) {
 		assert.False(t, room(mapping(104, 1, alice, 12), mapping(104, 1, alice, 13)), "neither has room")
 		assert.False(t, room(mapping(106, 1, alice, 21), mapping(106, 1, alice, 13)), "both have room")
 		assert.False(t, room(mapping(103, 1, alice, 21), mapping(103, 1, alice, 11)), "no mapping of the fork")
-		attrs := mapping(102, 1, alice, 21)
-		attrs.Offset |= shadow.OffsetAttrFork
-		assert.False(t, room(attrs, mapping(102, 1, alice, 11)), "the other fork")
+		attr := func(agbno uint32, off uint64) shadow.Rmap {
+			m := mapping(agbno, 1, alice, off)
+			m.Offset |= shadow.OffsetAttrFork
+			return m
+		}
+		assert.False(t, room(attr(102, 21), attr(102, 11)), "the other fork")
+		attrs = []ioctl.BmapRecord{whole(7, 90, 1), whole(8, 92, 1)}
+		assert.True(t, room(attr(90, 7), attr(90, 0)), "attributes begin at 0")
+		assert.False(t, room(attr(90, 7), attr(90, 3)))
+		assert.False(t, room(attr(92, 8), attr(92, 9)), "both have room")
+		attrs = []ioctl.BmapRecord{whole(0, 90, 1)}
+		assert.False(t, room(attr(90, 0), attr(90, 3)))
 		got, err := r.s.HasRoomOnlyFor(&claim, &claim, 1)
 		require.NoError(t, err)
 		assert.False(t, got, "another AG")
