@@ -46,14 +46,30 @@ func (p *pass) lookInto(agno ioctl.AGNumber) *contents {
 	return c
 }
 
-// soundAGFL tells whether the AGF of g has a beginning and an end of the AGFL that
-// agree with its length.
-func (p *pass) soundAGFL(g *group) bool {
-	c := p.lookInto(g.agno)
-	if c != nil {
-		c.close()
+// lostAGF lists what stands against repairing an AGF that the kernel refuses to read.
+// Nothing can be compared with it then; but it has to be the AGF that is refused, and
+// what the repair takes over from it has to be in order.
+func (p *pass) lostAGF(g *group) []verdict.Blocker {
+	no := func(format string) []verdict.Blocker {
+		return []verdict.Blocker{{Clause: "source", Why: fmt.Sprintf(format, g.agno)}}
 	}
-	return c != nil
+	raw, err := state.OpenRaw(p.r.fs)
+	if err != nil {
+		return no("the AGF of AG %d cannot be looked into")
+	}
+	defer func() { _ = raw.Close() }() // nothing was written
+	geo := p.r.fs.Geometry()
+	sector := ioctl.ByteOff(geo.SectorSize)
+	agf, err := raw.Read(geo.AGByte(g.agno, 0)+sector, sector)
+	switch {
+	case err != nil:
+		return no("the AGF of AG %d cannot be looked into")
+	case g.scrubs[ioctl.ScrubTypeAGI].Flags.Has(ioctl.ScrubCorrupt) && !witness.LostAGF(agf, g.agno, geo.AGLength(g.agno)):
+		return no("the AGI of AG %d is corrupt, and may be what hides the rmapbt")
+	case !witness.SoundAGFL(agf):
+		return no("the AGF of AG %d does not agree with itself about the AGFL, and its repair keeps what it has of that")
+	}
+	return nil
 }
 
 func (c *contents) close() {

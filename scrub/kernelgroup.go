@@ -76,10 +76,8 @@ func (p *pass) findMetadata(fs *verdict.FS, g *group, t ioctl.ScrubType, types [
 		switch {
 		case !g.headerLost || !g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt):
 			f.blockers = verdict.RmapbtProven(facts, t, 0)
-		case t == ioctl.ScrubTypeAGF && g.scrubs[ioctl.ScrubTypeAGI].Flags.Has(ioctl.ScrubCorrupt):
-			f.blockers = []verdict.Blocker{{Clause: "order", Why: fmt.Sprintf("which of the two headers of AG %d cannot be read shows when its AGI is repaired", g.agno)}}
-		case t == ioctl.ScrubTypeAGF && !p.soundAGFL(g):
-			f.blockers = []verdict.Blocker{{Clause: "source", Why: fmt.Sprintf("where the AGFL of AG %d begins and ends is kept by the repair, and is not in order", g.agno)}}
+		case t == ioctl.ScrubTypeAGF:
+			f.blockers = p.lostAGF(g)
 		}
 		if len(f.blockers) > 0 && t == ioctl.ScrubTypeAGF {
 			if lost := p.lostSpaceRoots(g); len(lost) > 0 {

@@ -106,7 +106,7 @@ func (p *pass) lostRefcountRoot(g *group) []Witness {
 	found := c.findTree("refcountbt", refs)
 	if rmapbt.gaps != uint64(c.self.FreeBlocks) || rmapbt.gap != uint64(c.self.Longest) || uint64(len(own)) != c.self.Own ||
 		found == nil || uint32(len(refs)) != c.self.RefcountBlocks || !c.allIn(own, trees...) || !c.allIn(refs, found) || c.anyListed(refs) ||
-		found.at(c.self.RefcountRoot) || !rightCounts(found, rmapbt) {
+		found.at(c.self.RefcountRoot) || !rightCounts(found, rmapbt) || !p.claimed(g, found) || !allOwnedIn(own, c.self.AGFL) {
 		return nil
 	}
 	return []Witness{sayRoot("agf", c.self.RefcountRoot, found)}
@@ -127,6 +127,32 @@ func rightCounts(refcountbt, rmapbt *agTree) bool {
 	}
 	return slices.Equal(joinedCounts(of(refcountbt.refcounts, false)), joinedCounts(counts(rmapbt.shareable))) &&
 		slices.Equal(joinedCounts(of(refcountbt.refcounts, true)), joinedCounts(staging))
+}
+
+// claimed tells whether a refcountbt has the shared blocks that the forks have. Those
+// that are shared can often not be read without the refcountbt, and lack then.
+func (p *pass) claimed(g *group, refcountbt *agTree) bool {
+	tree, err := p.trees.Rmaps(p.r.ctx, g.agno)
+	if err != nil {
+		return false
+	}
+	var edges []edge
+	for recs, err := range tree.Batches() {
+		if err != nil || len(edges) > maxEdges {
+			return false
+		}
+		for i := range recs {
+			if recs[i].IsShareable() {
+				edges = append(edges, edge{uint64(recs[i].StartBlock), 1}, edge{recs[i].End(), -1})
+			}
+		}
+	}
+	shared := slices.DeleteFunc(slices.Clone(refcountbt.refcounts), shadow.Refcount.IsCoW)
+	return slices.Equal(joinedCounts(shared), joinedCounts(counts(edges)))
+}
+
+func allOwnedIn(own, agfl []ioctl.AGBlock) bool {
+	return !slices.ContainsFunc(agfl, func(b ioctl.AGBlock) bool { return !slices.Contains(own, b) })
 }
 
 // joinedCounts makes one of records that continue one another.

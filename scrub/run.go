@@ -396,7 +396,7 @@ func (r *run) record(p *pass) {
 // earlier pass belongs to another finding by now.
 func (p *pass) stillComplains(was *Finding) bool {
 	return slices.ContainsFunc(p.findings, func(f *finding) bool {
-		return was.HasAG && f.HasAG && f.AGNo == was.AGNo &&
+		return was.HasAG == f.HasAG && f.AGNo == was.AGNo &&
 			slices.ContainsFunc(f.ScrubTypes, func(t ioctl.ScrubType) bool { return slices.Contains(was.ScrubTypes, t) })
 	})
 }

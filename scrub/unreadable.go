@@ -99,6 +99,9 @@ func (p *pass) refcountRoot(g *group, lost []Witness) *finding {
 			f.blockers = append(f.blockers, verdict.Blocker{Clause: "vote", Why: fmt.Sprintf("the %s scrub of AG %d says %s", t, g.agno, s.Flags)})
 		}
 	}
+	for _, why := range p.unprovenForks() {
+		f.blockers = append(f.blockers, verdict.Blocker{Clause: "source", Why: why})
+	}
 	for _, o := range p.facts(g, nil).Open {
 		f.blockers = append(f.blockers, verdict.Blocker{Clause: "proven", Why: o.What})
 	}

@@ -2,6 +2,7 @@ package witness
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 
 	"github.com/scrubd/scrubd/ioctl"
 )
@@ -75,11 +76,11 @@ func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 	if be.Uint32(agfl) != agflMagic || be.Uint32(agfl[agflSeqno:]) != uint32(agno) || [16]byte(agfl[agflUUID:]) != s.UUID {
 		return nil, false
 	}
-	slots := uint32(len(agfl)-agflHeader) / 4
-	first, count := be.Uint32(agf[agfFirst:]), be.Uint32(agf[agfCount:])
-	if last := be.Uint32(agf[agfLast:]); first >= slots || count > slots || count > 0 && last != (first+count-1)%slots {
+	if !SoundAGFL(agf) {
 		return nil, false
 	}
+	slots := uint32(len(agfl)-agflHeader) / 4
+	first, count := be.Uint32(agf[agfFirst:]), be.Uint32(agf[agfCount:])
 	s.FreeBlocks, s.Longest = be.Uint32(agf[agfFree:]), be.Uint32(agf[agfLongest:])
 	s.Own = uint64(be.Uint32(agf[agfBtreeBlocks:])) + agRoots + uint64(count)
 	for i, kind := range []Kind{"bnobt", "cntbt", "rmapbt"} {
@@ -93,6 +94,46 @@ func ReadSelf(agno ioctl.AGNumber, agf, agfl []byte) (*Self, bool) {
 	}
 	return s, true
 }
+
+// SoundAGFL tells whether the beginning and the end of the AGFL in the sector of an AGF
+// agree with its length, also where there is nothing on it.
+func SoundAGFL(agf []byte) bool {
+	if len(agf) < agfRefcountRoot+8 {
+		return false
+	}
+	be := binary.BigEndian
+	slots := uint32(len(agf)-agflHeader) / 4
+	first, last, count := be.Uint32(agf[agfFirst:]), be.Uint32(agf[agfLast:]), be.Uint32(agf[agfCount:])
+	return first < slots && count <= slots && last == (first+slots+count-1)%slots
+}
+
+// LostAGF tells whether the sector of the AGF of an AG of so many blocks is one that
+// the kernel is known to refuse: by its checksum, or by what cannot be in any AGF.
+//
+// Source: fs/xfs/libxfs/xfs_alloc.c (xfs_agf_verify).
+func LostAGF(agf []byte, agno ioctl.AGNumber, length ioctl.AGBlock) bool {
+	const version, lengthAt, crc, mostLevels = 4, 12, 216, 9
+	if len(agf) < crc+4 {
+		return false
+	}
+	be := binary.BigEndian
+	sum := crc32.Update(0, castagnoli, agf[:crc])
+	sum = crc32.Update(sum, castagnoli, make([]byte, 4))
+	sum = crc32.Update(sum, castagnoli, agf[crc+4:])
+	slots := uint32(len(agf)-agflHeader) / 4
+	lost := sum != binary.LittleEndian.Uint32(agf[crc:]) || be.Uint32(agf) != agfMagic || be.Uint32(agf[version:]) != 1 ||
+		be.Uint32(agf[agfSeqno:]) != uint32(agno) || be.Uint32(agf[lengthAt:]) != uint32(length) ||
+		be.Uint32(agf[agfFree:]) > uint32(length) || be.Uint32(agf[agfLongest:]) > be.Uint32(agf[agfFree:]) ||
+		be.Uint32(agf[agfBtreeBlocks:]) > uint32(length) ||
+		be.Uint32(agf[agfFirst:]) >= slots || be.Uint32(agf[agfLast:]) >= slots || be.Uint32(agf[agfCount:]) > slots
+	for i := range agRoots {
+		levels := be.Uint32(agf[agfLevels+4*i:])
+		lost = lost || levels == 0 || levels > mostLevels
+	}
+	return lost
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Root is what an AGF or AGI has for the root of a btree.
 type Root struct {

@@ -65,6 +65,20 @@ func TestOwnBlocksOnLoop(t *testing.T) {
 			}
 			assert.Len(t, self.ReadAGI(agi, false).Roots, 1)
 			assert.Nil(t, self.ReadAGI(agf, true), "an AGF")
+
+			length := geo.AGLength(agno)
+			assert.True(t, witness.SoundAGFL(agf))
+			assert.False(t, witness.LostAGF(agf, agno, length))
+			assert.True(t, witness.LostAGF(agf, agno, length-1), "another length")
+			assert.True(t, witness.LostAGF(agfl, agno, length), "no AGF")
+			agf[60]++ // btreeblks
+			assert.True(t, witness.LostAGF(agf, agno, length), "the checksum")
+			agf[51]++ // flcount
+			assert.False(t, witness.SoundAGFL(agf))
+			copy(agf[40:52], []byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0})
+			assert.True(t, witness.SoundAGFL(agf), "nothing is on it")
+			copy(agf[40:52], []byte{0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 0})
+			assert.False(t, witness.SoundAGFL(agf))
 		}
 	})
 }
