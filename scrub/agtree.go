@@ -88,7 +88,7 @@ func (c *contents) findTree(kind witness.Kind, among []ioctl.AGBlock) *agTree {
 	roots := 0
 	for _, b := range among {
 		block := c.treeBlock(kind, b)
-		if block == nil || len(block) < treeHeader {
+		if len(block) < treeHeader {
 			continue
 		}
 		be := binary.BigEndian

@@ -77,7 +77,7 @@ func TestTreesOnLoop(t *testing.T) {
 		c.self.AGFL = c.self.AGFL[:len(c.self.AGFL)-1]
 
 		counts := rmapbt.of(shadow.OwnerRefcbt)
-		assert.EqualValues(t, c.self.RefcountBlocks, len(counts))
+		assert.Len(t, counts, int(c.self.RefcountBlocks))
 		refcountbt := c.findTree("refcountbt", counts)
 		require.NotNil(t, refcountbt)
 		assert.True(t, refcountbt.at(c.self.RefcountRoot))

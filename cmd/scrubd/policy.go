@@ -53,6 +53,7 @@ func (o *runOptions) pace(t *target, fs *ioctl.FS, warn func(string)) *throttle.
 	}
 	return throttle.New(throttle.Options{Workers: o.workers, Disks: disks})
 }
+
 // disksOf returns the disks at the bottom of all devices of a filesystem.
 func disksOf(t *target) ([]string, error) {
 	numbers := []string{fmt.Sprintf("%d:%d", t.Major, t.Minor)}
