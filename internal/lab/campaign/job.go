@@ -251,8 +251,9 @@ func (r *rig) allRepaired() bool {
 	return len(found) > 0 && !slices.ContainsFunc(found, Finding.left)
 }
 
-// programLimit is how long a program may take that usually takes a second.
-const programLimit = 120 * time.Second
+// programLimit is how long a program may take that usually takes some seconds; on a
+// machine that does much else, ten times that.
+const programLimit = 4 * time.Minute
 
 // hang is an error that says that a program did not come back. The kernel is of
 // no more use then.
