@@ -46,16 +46,22 @@ func (p *pass) lookInto(agno ioctl.AGNumber) *contents {
 	return c
 }
 
-// lostAGF lists what stands against repairing an AGF that the kernel refuses to read.
-// Nothing can be compared with it then; but it has to be the AGF that is refused, and
-// what the repair takes over from it has to be in order.
-func (p *pass) lostAGF(g *group) []verdict.Blocker {
+// keptOfAGF lists what stands against repairing the AGF of g: what the repair takes
+// over from it has to be in order. Where the kernel refuses to read it, nothing can be
+// compared with it; but it has to be the AGF that is refused.
+func (p *pass) keptOfAGF(g *group) []verdict.Blocker {
 	no := func(format string) []verdict.Blocker {
 		return []verdict.Blocker{{Clause: "source", Why: fmt.Sprintf(format, g.agno)}}
 	}
+	unseen := func() []verdict.Blocker {
+		if !g.headerLost {
+			return nil // it was compared with the rmapbt and its btrees
+		}
+		return no("the AGF of AG %d cannot be looked into")
+	}
 	raw, err := state.OpenRaw(p.r.fs)
 	if err != nil {
-		return no("the AGF of AG %d cannot be looked into")
+		return unseen()
 	}
 	defer func() { _ = raw.Close() }() // nothing was written
 	geo := p.r.fs.Geometry()
@@ -63,8 +69,8 @@ func (p *pass) lostAGF(g *group) []verdict.Blocker {
 	agf, err := raw.Read(geo.AGByte(g.agno, 0)+sector, sector)
 	switch {
 	case err != nil:
-		return no("the AGF of AG %d cannot be looked into")
-	case g.scrubs[ioctl.ScrubTypeAGI].Flags.Has(ioctl.ScrubCorrupt) && !witness.LostAGF(agf, g.agno, geo.AGLength(g.agno)):
+		return unseen()
+	case g.headerLost && g.scrubs[ioctl.ScrubTypeAGI].Flags.Has(ioctl.ScrubCorrupt) && !witness.LostAGF(agf, g.agno, geo.AGLength(g.agno)):
 		return no("the AGI of AG %d is corrupt, and may be what hides the rmapbt")
 	case !witness.SoundAGFL(agf):
 		return no("the AGF of AG %d does not agree with itself about the AGFL, and its repair keeps what it has of that")

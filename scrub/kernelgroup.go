@@ -73,17 +73,17 @@ func (p *pass) findMetadata(fs *verdict.FS, g *group, t ioctl.ScrubType, types [
 		// A header that the kernel refuses to read hides everything that it could
 		// be held against. Its repair frees nothing and changes no file: it finds
 		// the roots of btrees whose blocks say what they are, or gives up.
-		switch {
-		case !g.headerLost || !g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt):
+		if !g.headerLost || !g.scrubs[t].Flags.Has(ioctl.ScrubCorrupt) {
 			f.blockers = verdict.RmapbtProven(facts, t, 0)
-		case t == ioctl.ScrubTypeAGF:
-			f.blockers = p.lostAGF(g)
 		}
 		if len(f.blockers) > 0 && t == ioctl.ScrubTypeAGF {
 			if lost := p.lostSpaceRoots(g); len(lost) > 0 {
 				f.Witnesses = append(f.Witnesses, lost...)
 				f.blockers = verdict.MayFindRoots(facts)
 			}
+		}
+		if t == ioctl.ScrubTypeAGF {
+			f.blockers = append(f.blockers, p.keptOfAGF(g)...)
 		}
 	}
 	if len(f.blockers) > 0 {
