@@ -126,10 +126,7 @@ func (s *Settler) LostSince(ino uint64, since time.Time, former []shadow.Rmap) (
 // stillMaps tells whether the fork that r was of maps all of its offsets, and
 // none that was written as unwritten. A fork that cannot be read does not.
 func (s *Settler) stillMaps(in *Inode, r *shadow.Rmap) (bool, error) {
-	fork := ioctl.DataFork
-	if r.Flags()&shadow.OffsetAttrFork != 0 {
-		fork = ioctl.AttrFork
-	}
+	fork := forkOf(r)
 	start := ioctl.DAddr(r.FileOffset() << s.sectorsLog)
 	end := start + ioctl.DAddr(uint64(r.BlockCount)<<s.sectorsLog)
 	for start < end {
@@ -163,10 +160,7 @@ func (s *Settler) MapsOffsets(r *shadow.Rmap) (bool, error) {
 	if err != nil || in.file < 0 {
 		return false, err
 	}
-	fork := ioctl.DataFork
-	if r.Flags()&shadow.OffsetAttrFork != 0 {
-		fork = ioctl.AttrFork
-	}
+	fork := forkOf(r)
 	start := ioctl.DAddr(r.FileOffset() << s.sectorsLog)
 	length := ioctl.DAddr(uint64(r.BlockCount) << s.sectorsLog)
 	if err := s.fs.BmapRange(in.file, fork, start, length, s.bmap); err != nil {
@@ -218,10 +212,7 @@ func (s *Settler) mappingsOf(claim *shadow.Rmap, agno ioctl.AGNumber) (recs []io
 	if err != nil || in.file < 0 {
 		return nil, nil, err
 	}
-	fork := ioctl.DataFork
-	if claim.Flags()&shadow.OffsetAttrFork != 0 {
-		fork = ioctl.AttrFork
-	}
+	fork := forkOf(claim)
 	if err := s.fs.Bmap(in.file, fork, s.bmap); err != nil || !s.bmap.Complete() {
 		return nil, nil, err
 	}
@@ -238,6 +229,14 @@ func (s *Settler) mappingsOf(claim *shadow.Rmap, agno ioctl.AGNumber) (recs []io
 		}
 	}
 	return recs, found, nil
+}
+
+// forkOf is the fork that a mapping is of.
+func forkOf(r *shadow.Rmap) ioctl.Fork {
+	if r.Flags()&shadow.OffsetAttrFork != 0 {
+		return ioctl.AttrFork
+	}
+	return ioctl.DataFork
 }
 
 // Fork returns the mappings of one fork, as many as one call gives. They are
