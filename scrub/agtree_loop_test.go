@@ -20,15 +20,8 @@ func TestTreesOnLoop(t *testing.T) {
 	require.NoError(t, lab.Sample(img.Dir(), lab.SampleSpec{Files: 3000, Workers: 2}))
 	require.NoError(t, img.Unmount())
 	require.NoError(t, img.Mount())
-	fs, err := ioctl.Open(img.Dir())
-	require.NoError(t, err)
-	defer fs.Close()
-	r, err := newRun(t.Context(), fs, Options{Mode: ModeCheck, StateDir: t.TempDir()})
-	require.NoError(t, err)
-	defer r.close()
-	p, err := r.check(t.Context(), 1)
-	require.NoError(t, err)
-	defer p.close()
+	p, done := passOver(t, img.Dir())
+	defer done()
 	high, shared := uint32(0), 0
 	for i := range p.groups {
 		g := &p.groups[i]

@@ -132,23 +132,19 @@ func rightCounts(refcountbt, rmapbt *agTree) bool {
 // claimed tells whether a refcountbt has the shared blocks that the forks have. Those
 // that are shared can often not be read without the refcountbt, and lack then.
 func (p *pass) claimed(g *group, refcountbt *agTree) bool {
-	tree, err := p.trees.Rmaps(p.r.ctx, g.agno)
+	tree, err := p.trees.Refcounts(p.r.ctx, g.agno)
 	if err != nil {
 		return false
 	}
-	var edges []edge
-	for recs, err := range tree.Batches() {
-		if err != nil || len(edges) > maxEdges {
+	var forks []shadow.Refcount
+	for rec, err := range tree.All() {
+		if err != nil {
 			return false
 		}
-		for i := range recs {
-			if recs[i].IsShareable() {
-				edges = append(edges, edge{uint64(recs[i].StartBlock), 1}, edge{recs[i].End(), -1})
-			}
-		}
+		forks = append(forks, rec)
 	}
 	shared := slices.DeleteFunc(slices.Clone(refcountbt.refcounts), shadow.Refcount.IsCoW)
-	return slices.Equal(joinedCounts(shared), joinedCounts(counts(edges)))
+	return slices.Equal(joinedCounts(shared), joinedCounts(forks))
 }
 
 func allOwnedIn(own, agfl []ioctl.AGBlock) bool {

@@ -50,16 +50,25 @@ func makeSharers(t *testing.T, fs *lab.LoopFS) {
 // refcountbts.
 func sharedEvidence(t *testing.T, dir string) []verdict.SharedPiece {
 	t.Helper()
+	p, done := passOver(t, dir)
+	defer done()
+	return p.shared
+}
+
+// passOver makes one pass over the filesystem mounted at dir; done lets go of it.
+func passOver(t *testing.T, dir string) (p *pass, done func()) {
+	t.Helper()
 	fs, err := ioctl.Open(dir)
 	require.NoError(t, err)
-	defer fs.Close()
 	r, err := newRun(t.Context(), fs, Options{Mode: ModeCheck, StateDir: t.TempDir()})
 	require.NoError(t, err)
-	defer r.close()
-	p, err := r.check(t.Context(), 1)
+	p, err = r.check(t.Context(), 1)
 	require.NoError(t, err)
-	defer p.close()
-	return p.shared
+	return p, func() {
+		p.close()
+		r.close()
+		assert.NoError(t, fs.Close())
+	}
 }
 
 // TestSharedEvidence damages the refcountbt and looks at what is found by forks
